@@ -84,8 +84,8 @@ def tiny_tokenizer(pad=True):
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     names = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    names |= {"eos_token": "[SEP]"}
-    names |= {"pad_token": "[PAD]", "mask_token": "[MASK]"} if pad else {}
+    encoder = {"pad_token": "[PAD]", "mask_token": "[MASK]"}
+    names |= encoder if pad else {"eos_token": "[SEP]", "bos_token": "[CLS]"}
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 
