@@ -281,8 +281,12 @@ def read_splits():
         files = DATA_FILES if isinstance(DATA_FILES, dict) else {"train": DATA_FILES}
         splits = {split: read_file(split, files[split]) for split in files}
     else:
+        source = DATASET_NAME
         try:
-            splits = load_dataset(DATASET_NAME, DATASET_CONFIG)
+            if "/" not in source and not Path(source).exists():
+                # load_dataset wants "owner/name"; the Hub still serves old short names
+                source = huggingface_hub.snapshot_download(source, repo_type="dataset")
+            splits = load_dataset(source, DATASET_CONFIG)
         except LOAD_ERRORS as error:
             fail(
                 f"cannot load the data set {DATASET_NAME!r}, DATASET_CONFIG = "
