@@ -505,6 +505,9 @@ def describe(dataset, names):
         more = ["…"] if len(names) > 8 else []
         classes = ", ".join(listed[:8] + more)
         log.info("%10s %6d rows 行: %s", part, len(data), classes)
+        if part == "train" and not counts.all():
+            unseen = int(np.sum(counts == 0))
+            log.warning("%d classes have no training row 有类别没有训练数据", unseen)
     tested = set(dataset["test"]["text"])
     leaked = {row["text"] for row in dataset["train"] if row["text"] in tested}
     if leaked:
@@ -558,7 +561,7 @@ def tokenize(dataset, tokenizer):
     log.info("%r … → %s … → %s …", text[:30], pieces, ids)
     cut = sum(len(row["input_ids"]) == MAX_LENGTH for row in train)
     log.info(
-        "%d of %d training texts reach MAX_LENGTH = %d and are cut there 过长的文本被截断",
+        "%d of %d training texts fill MAX_LENGTH = %d; what is longer is cut 过长则截断",
         *(cut, len(train), MAX_LENGTH),
     )
     return tokenized
@@ -644,15 +647,8 @@ def build_trainer(model, tokenizer, tokenized, device):
     remove_checkpoints()
     model.config.pad_token_id = tokenizer.pad_token_id  # decoders read the last token
     train = tokenized["train"]
-    batch = BATCH_SIZE * int(os.environ.get("WORLD_SIZE", "1"))  # of all processes
-    steps_per_epoch = math.ceil(len(train) / batch)
-    every = min(EVAL_STEPS, steps_per_epoch)  # at least once an epoch
     cuda = device.type == "cuda"
     bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
-    log.info(
-        "%d rows / batch %d = %d steps an epoch; validation every %d; %s 步数与精度",
-        *(len(train), batch, steps_per_epoch, every, "bf16" if bf16 else "fp32"),
-    )
     args = TrainingArguments(
         output_dir=OUTPUT_DIR,
         num_train_epochs=NUM_EPOCHS,
@@ -661,11 +657,8 @@ def build_trainer(model, tokenizer, tokenized, device):
         learning_rate=LEARNING_RATE,
         weight_decay=WEIGHT_DECAY,
         warmup_steps=WARMUP_RATIO,  # below 1 it is a share of all steps
-        logging_steps=every,
         eval_strategy="steps",
-        eval_steps=every,
         save_strategy="steps",
-        save_steps=every,
         save_total_limit=2,  # the best checkpoint and the newest
         load_best_model_at_end=True,
         metric_for_best_model="accuracy",
@@ -674,6 +667,14 @@ def build_trainer(model, tokenizer, tokenized, device):
         bf16=bf16,  # half the bytes per number, with fp32's range
         dataloader_pin_memory=cuda,
         report_to="none",
+    )
+    batch = args.train_batch_size * args.world_size  # rows a step, over all devices
+    steps_per_epoch = math.ceil(len(train) / batch)
+    every = min(EVAL_STEPS, steps_per_epoch)  # at least once an epoch
+    args.eval_steps = args.save_steps = args.logging_steps = every
+    log.info(
+        "%d rows / batch %d = %d steps an epoch; validation every %d; %s 步数与精度",
+        *(len(train), batch, steps_per_epoch, every, "bf16" if bf16 else "fp32"),
     )
     return Trainer(
         model=model,
@@ -901,7 +902,8 @@ def embedded_reviews(train_rows=2000, test_rows=500):
 def start_logging():
     """Log `HH:MM:SS | INFO | English 中文` to standard output, from the first process."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # "?" where the terminal lacks a character
+        if hasattr(stream, "reconfigure"):  # not in a notebook
+            stream.reconfigure(errors="replace")  # "?" where a terminal lacks 中文
     handler = logging.StreamHandler(sys.stdout)
     form = logging.Formatter("%(asctime)s | %(levelname)s | %(message)s", "%H:%M:%S")
     handler.setFormatter(form)

@@ -189,6 +189,15 @@ def test_too_large_sizes_are_said(pf, tmp_path, capsys):
     assert "TEST_SIZE = 999, but there are 30 rows" in capsys.readouterr().out
 
 
+def test_a_class_without_training_rows_is_said(pf, tmp_path, capsys):
+    rows = [(f"text {i}", "a" if i == 0 else "bc"[i % 2]) for i in range(200)]
+    path = write_csv(tmp_path / "a.csv", rows)
+    dataset = load(pf, {"train": path}, **SIZES)
+    counts = np.bincount(dataset["train"]["label"], minlength=3)
+    said = f"{sum(counts == 0)} classes have no training row"
+    assert sum(counts == 0) > 0 and said in capsys.readouterr().out
+
+
 def test_every_slice_of_the_order_is_stratified(pf):
     labels = np.sort(np.random.default_rng(1).choice(3, 1000, p=[0.7, 0.2, 0.1]))
     order = pf.stratified_order(labels)

@@ -167,7 +167,7 @@ def test_unedited_against_a_hub(run, hub_folder, tmp_path):
     answer = ask_in_fresh_process(output, ["A wonderful film."], tmp_path)
     assert answer[0]["label"] in SIGNS
 
-    # What was fetched once is used when the Hub is gone; an edited rate stays.
+    # What was fetched once is used when the Hub is gone.
     quick = {"TRAIN_SIZE": 16, "VALIDATION_SIZE": 4, "TEST_SIZE": 4}
     cached = run(quick, env={"HF_ENDPOINT": CLOSED})
     assert_clean(cached)
@@ -189,10 +189,10 @@ def test_other_names_on_a_hub(run, hub_folder, tmp_path):
     }
     with serve(hub_folder) as address:
         here = {"HF_ENDPOINT": address}
-        done = run(constants, env=here)
-        assert_clean(done)
-        assert re.search(r"train +60 rows", done.stdout)
-        assert re.search(r"validation +20 rows", done.stdout)
+        first = run(constants, env=here)
+        assert_clean(first)
+        assert re.search(r"train +60 rows", first.stdout)
+        assert re.search(r"validation +20 rows", first.stdout)
         rows = [(f"{text} test", SIGNS[1 - label]) for text, label in reviews(20)]
         output = tmp_path / "finetune-output"
         accuracy = results(output)["test_accuracy"]
@@ -211,6 +211,9 @@ def test_other_names_on_a_hub(run, hub_folder, tmp_path):
             assert last.startswith("error: ") and expected in last
             assert "Traceback" not in done.stderr
         assert (output / "model.safetensors").read_bytes() == saved
+    cached = run(constants)  # the Hub is gone
+    assert_clean(cached)
+    assert metrics(cached.stdout) == metrics(first.stdout)
 
 
 def test_own_choice_never_falls_back(run, tmp_path):
