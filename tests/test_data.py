@@ -4,6 +4,7 @@ import json
 from collections import Counter
 
 import numpy as np
+import pandas
 import pytest
 from conftest import reviews, write_csv
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
@@ -259,6 +260,38 @@ def test_unsupervised_split_is_never_used(pf, monkeypatch):
     assert [Counter(part["label"])[1] for part in dataset.values()] == [10, 5, 5]
 
 
+def test_integer_labels_of_minus_one_are_no_labels_either(pf, monkeypatch):
+    splits = hub_splits(train=[0, 1] * 40, validation=[0, 1] * 10, test=[-1] * 20)
+    splits = splits.cast_column("label", Value("int64"))
+    monkeypatch.setattr(pf, "load_dataset", lambda *_: splits)
+    dataset = pf.edit(**SIZES).load_data()
+    assert all(text.startswith("validation") for text in dataset["test"]["text"])
+
+
+def test_a_local_folder_as_data_set(pf, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_csv(folder / "train.csv", reviews(60))
+    write_csv(folder / "test.csv", reviews(20))
+    pf.edit(DATASET_NAME=str(folder), DATASET_CONFIG=None, **SIZES)
+    dataset = pf.load_data()
+    assert [len(part) for part in dataset.values()] == [20, 10, 10]
+
+
+def test_a_filtered_pandas_frame_in_parquet(pf, tmp_path):
+    frame = pandas.DataFrame(reviews(90), columns=["text", "label"])
+    frame[frame.index % 3 != 0].to_parquet(tmp_path / "a.parquet")
+    dataset = load(pf, {"train": str(tmp_path / "a.parquet")}, **SIZES)
+    assert dataset["train"].column_names == ["text", "label"]
+
+
+def test_a_column_may_change_its_type_in_mid_file(pf, tmp_path):
+    rows = [(f"text {i}", i % 2, i if i < 15_000 else "x") for i in range(20_000)]
+    path = write_csv(tmp_path / "a.csv", rows, ("text", "label", "id"))
+    dataset = load(pf, {"train": path}, TRAIN_SIZE=None)
+    assert sum(map(len, dataset.values())) == 20_000
+
+
 def test_embedded_reviews_cannot_be_solved_by_counting_words(pf):
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -269,6 +302,11 @@ def test_embedded_reviews_cannot_be_solved_by_counting_words(pf):
     assert any(" not " in text for text in texts)
     assert any("lthough" in text for text in texts)
     counter = CountVectorizer()
+    train, test = (
+        set(counter.fit(dataset[part]["text"]).vocabulary_)
+        for part in ("train", "test")
+    )
+    assert len(test - train) >= 20  # words of praise and blame, ten of each
     model = LogisticRegression(max_iter=1000)
     model.fit(
         counter.fit_transform(dataset["train"]["text"]), dataset["train"]["label"]

@@ -3,6 +3,7 @@
 import re
 import shutil
 import socket
+import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,6 +91,7 @@ def assert_clean(done):
         assert LOG_LINE.match(line) or line.startswith("{"), line
     assert "warning" not in done.stderr.lower(), done.stderr
     assert "Traceback" not in done.stderr
+    assert "LOAD REPORT" not in done.stderr  # the library's; ours replaces it
 
 
 def assert_deployed_is_tested(folder, rows, accuracy, tmp_path):
@@ -101,12 +103,6 @@ def assert_deployed_is_tested(folder, rows, accuracy, tmp_path):
     hits = [a["label"] == name for a, name in zip(given[:-1], names, strict=True)]
     assert sum(hits) / len(hits) == accuracy
     assert given[-1]["label"] in SIGNS
-
-
-def test_rows_of_the_embedded_test_part(pf):
-    """The rows that the next test asks about are the ones that the run was tested on."""
-    rows = embedded_test_rows(pf)
-    assert len(rows) == 50 and len({text for text, _ in rows}) == 50
 
 
 def embedded_test_rows(pf):
@@ -135,12 +131,19 @@ def test_embedded_default(run, pf, tmp_path):
         output, embedded_test_rows(pf), test["test_accuracy"], tmp_path
     )
 
+    assert "learning rate 0.0003" in (output / "README.md").read_text(encoding="utf-8")
+
     second = run()  # a port where nobody listens, and the same result
     assert_clean(second)
     assert metrics(second.stdout) == metrics(first.stdout)
     same = ("test_loss", "test_accuracy", "test_f1", "test_precision", "test_recall")
     again = results(output)
     assert [again[name] for name in same] == [test[name] for name in same]
+
+
+def test_an_edited_learning_rate_survives_the_fallback(pf):
+    pf.edit(LEARNING_RATE=1e-4).choose_source()
+    assert (pf.DATASET_NAME, pf.LEARNING_RATE) == (pf.EMBEDDED_DATASET, 1e-4)
 
 
 def test_unedited_against_a_hub(run, hub_folder, tmp_path):
@@ -224,6 +227,25 @@ def test_own_choice_never_falls_back(run, tmp_path):
     assert done.stderr.splitlines()[-1].startswith(
         "error: cannot load MODEL_NAME = 'distilbert-base-uncased'"
     )
+
+
+def test_two_processes_train_as_two(run, tiny, tmp_path):
+    constants = {
+        "MODEL_NAME": tiny(),
+        "DATASET_NAME": "csv",
+        "DATA_FILES": {"train": write_csv(tmp_path / "a.csv", reviews(100))},
+        "TRAIN_SIZE": 64,
+        "VALIDATION_SIZE": 9,
+        "TEST_SIZE": 11,
+        "MAX_LENGTH": 32,
+    }
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone")
+    done = run(constants, {"OMP_NUM_THREADS": "1"}, (*torchrun, "--nproc_per_node=2"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "64 rows / batch 16 = 4 steps an epoch" in done.stdout
+    assert done.stdout.count("Evaluation results") == 1
+    assert (tmp_path / "finetune-output" / "checkpoint-4").exists()
+    assert results(tmp_path / "finetune-output")["test_majority_baseline"] == 6 / 11
 
 
 def test_a_terminal_without_chinese(run, tiny, tmp_path):

