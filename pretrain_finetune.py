@@ -29,11 +29,13 @@ Run it 运行:
 There are no flags: edit the constants below, run again. 没有命令行参数：改下面的常量再运行
 """
 
+import glob
 import logging
 import math
 import os
 import platform
 import random
+import re
 import shutil
 import sys
 import threading
@@ -44,7 +46,15 @@ import datasets
 import huggingface_hub
 import numpy as np
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_dataset
+from datasets import (
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Features,
+    Value,
+    load_dataset,
+    load_dataset_builder,
+)
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -92,6 +102,8 @@ SHIPPED_LEARNING_RATE = 2e-5
 EMBEDDED_DATASET = "generated movie reviews"
 EMBEDDED_LEARNING_RATE = 3e-4  # a body a third of the size needs a larger one
 
+# pandas takes the words "None", "NA" and "null" for missing values unless told not to.
+CSV_OPTIONS = {"keep_default_na": False, "na_values": [""]}
 log = logging.getLogger("pretrain_finetune")
 
 
@@ -195,17 +207,19 @@ def hub_answers(seconds=4):
     status = []
 
     def ask():
-        url = huggingface_hub.hf_hub_url(SHIPPED[0], "config.json")
+        # the largest file: some mirrors serve the small ones only
+        url = huggingface_hub.hf_hub_url(SHIPPED[0], "model.safetensors")
         try:
-            session = huggingface_hub.get_session()
-            status.append(session.head(url, timeout=seconds).status_code)
+            head = huggingface_hub.get_session().head
+            answer = head(url, timeout=seconds, follow_redirects=True)
+            status.append(answer.status_code)
         except Exception as error:  # noqa: BLE001 - whatever it is, it means no
             log.debug("%s", error)
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(seconds)
-    return bool(status) and status[0] < 500
+    return bool(status) and status[0] < 429  # too many requests, blocked, broken: no
 
 
 def print_banner():
@@ -243,7 +257,8 @@ def load_data():
     rows, labels = {}, {}
     for split, data in splits.items():
         kept, values = usable_rows(data, split)
-        if kept and (set(values) != {-1} or -1 in labels.get("train", values)):
+        train = set(map(str, labels.get("train", values)))
+        if kept and (set(map(str, values)) != {"-1"} or "-1" in train):
             rows[split], labels[split] = np.array(kept), values
         else:  # SST-2's test split, say: -1 is how data sets write "no label"
             log.info(f"{split} has no labels and is not used 没有标签，不使用")
@@ -282,7 +297,11 @@ def read_splits():
             if "/" not in source and not Path(source).exists():
                 # load_dataset wants "owner/name"; the Hub still serves old short names
                 source = huggingface_hub.snapshot_download(source, repo_type="dataset")
-            splits = load_dataset(source, DATASET_CONFIG)
+            builder = load_dataset_builder(source, DATASET_CONFIG)
+            csv = hasattr(builder.config, "keep_default_na")
+            splits = load_dataset(
+                source, DATASET_CONFIG, **(CSV_OPTIONS if csv else {})
+            )
         except Exception as error:  # noqa: BLE001 - nearly all mean a wrong name
             fail_to_load("DATASET_NAME", error, f"DATASET_CONFIG = {DATASET_CONFIG!r}")
     if "train" not in splits:
@@ -302,9 +321,9 @@ def read_splits():
 def read_file(path):
     """A local file, or list of files, as a `Dataset`. A CSV's values come as strings."""
     csv = DATASET_NAME == "csv"
-    # pandas takes the words "None", "NA" and "null" for missing values ...
-    options = {"keep_default_na": False, "na_values": [""]} if csv else {}
-    options |= {"data_files": path, "split": "train"}
+    paths = [path] if isinstance(path, str) else path
+    paths = [glob.escape(p) if Path(p).exists() else p for p in paths]  # reviews[1].csv
+    options = (CSV_OPTIONS if csv else {}) | {"data_files": paths, "split": "train"}
     try:
         with quiet("datasets"):  # it logs what the error line will say
             peek = load_dataset(DATASET_NAME, streaming=True, **options)
@@ -316,7 +335,7 @@ def read_file(path):
                     f"{path}: a row has more fields than the header; quote texts 列数不符"
                 )
             if csv and {TEXT_COLUMN, LABEL_COLUMN} <= set(columns):
-                # ... and "007" for 7, in one block of a long file but not in the next
+                # pandas takes "007" for 7, in one block of a long file but not the next
                 string = Value("string")
                 options["features"] = Features(
                     {TEXT_COLUMN: string, LABEL_COLUMN: string}
@@ -329,16 +348,18 @@ def read_file(path):
 def reason(error):
     """What went wrong, in one line of the library's own."""
     if isinstance(error, datasets.exceptions.DatasetGenerationError):
-        error = error.__cause__ or error  # the outer one only says that it did
+        error = (
+            error.__cause__ or error.__context__ or error
+        )  # it says only that it did
     if isinstance(error, UnicodeDecodeError):
         return "not UTF-8; convert it, e.g. iconv -f gbk -t utf-8 请转换为 UTF-8 编码"
-    return (str(error).strip() or "it is empty").splitlines()[0]
+    return " ".join(str(error).split())[:300] or "it is empty"
 
 
 def usable_rows(data, split):
     """Where `data` has both a text and a label. 去掉缺文本或缺标签的行
 
-    Returns two lists of one length: row indices, and labels as `label_value` reads them.
+    Returns two lists of one length: row indices, and labels as the data has them.
     """
     if not {TEXT_COLUMN, LABEL_COLUMN} <= set(data.column_names):
         return [], []
@@ -346,17 +367,17 @@ def usable_rows(data, split):
     names = getattr(data.features[LABEL_COLUMN], "names", None)  # of a ClassLabel
     pairs = zip(data[TEXT_COLUMN], data[LABEL_COLUMN], strict=True)
     for row, (text, label) in enumerate(pairs):
-        if isinstance(text, list | dict | bytes) or isinstance(label, list | dict):
+        if isinstance(text, list | dict | bytes) or isinstance(
+            label, list | dict | bytes
+        ):
             fail(
                 f"{split} must hold one text and one label a row 每个单元格只能有一个值"
             )
         if names:  # -1 is how data sets write "no label"
             label = names[label] if label is not None and label >= 0 else None
-        else:
-            label = label_value(label)
-        if label is not None and text is not None and str(text).strip():
+        if not (is_missing(text) or is_missing(label)):
             rows.append(row)
-            labels.append(label)
+            labels.append(label.strip() if isinstance(label, str) else label)
     if not rows and (split == "train" or DATA_FILES):
         fail(
             f"no row of the {split} data has a text and a label: add some 没有可用的行"
@@ -367,20 +388,22 @@ def usable_rows(data, split):
     return rows, labels
 
 
-def label_value(label):
-    """One value per label, however it is written: 1, 1.0 and " 1 " are 1; missing, None."""
-    if isinstance(label, str):
-        label = label.strip()
-    missing = label is None or label == ""
-    if missing or (isinstance(label, float) and math.isnan(label)):
-        return None
-    try:
-        number = float(label)
-    except (TypeError, ValueError, OverflowError):
-        return str(label)
-    if isinstance(label, bool) or not math.isfinite(number):  # True, or the word "nan"
-        return str(label)
-    return int(number) if number.is_integer() else number
+def is_missing(value):
+    """Whether a cell is empty: nothing, blank, or NaN (not a number)."""
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or not str(value).strip()
+
+
+def as_number(label):
+    """The number that a label is or spells (2, 2.0, "2" and "2.0" are 2), else None."""
+    if isinstance(label, str) and re.fullmatch(r"[+-]?[0-9]+(\.0*)?", label):
+        return int(label.partition(".")[0])
+    if isinstance(label, str) and re.fullmatch(r"[+-]?[0-9]*\.[0-9]+", label):
+        return float(label)
+    if isinstance(label, float) and label.is_integer():
+        return int(label)
+    return label if type(label) in (int, float) else None
 
 
 def encode_labels(labels, feature):
@@ -390,8 +413,10 @@ def encode_labels(labels, feature):
     the order of the classes, else it is by size or by alphabet.
     Returns a dict of int64 arrays, and the list of class names.
     """
-    if any(isinstance(value, str) for value in labels["train"]):
-        labels = {split: list(map(str, values)) for split, values in labels.items()}
+    # Numbers only if all of training's are: with "other" among them, "007" is a word too.
+    words = any(as_number(value) is None for value in labels["train"])
+    convert = str if words else (lambda v: v if as_number(v) is None else as_number(v))
+    labels = {split: list(map(convert, values)) for split, values in labels.items()}
     seen = set(labels["train"])
     if fractions := sorted(value for value in seen if isinstance(value, float)):
         fail(
@@ -471,7 +496,10 @@ def pick_rows(labels):
     for part, (split, positions) in picked.items():
         classes = len(set(labels[split][positions]))
         if classes < (2 if part == "train" else 1):
-            fail(f"too few rows: {part} is left with {classes} class(es) 数据行数太少")
+            fail(
+                f"too few rows: {part} has {len(positions)} with {classes} class(es); "
+                "add rows or raise TRAIN_SIZE 数据行数太少"
+            )
         if size[part] and len(positions) < size[part]:
             name, have = f"{part.upper()}_SIZE = {size[part]}", len(positions)
             log.info(f"{name}, but there are {have} rows for it: all used 使用全部")
@@ -518,6 +546,10 @@ def load_tokenizer():
     tokenizer.model_max_length = MAX_LENGTH
     if tokenizer.pad_token is None:  # decoders such as GPT-2 never needed one
         tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        fail(
+            f"{MODEL_NAME} has no pad token to fill batches with: add one 缺少 pad token"
+        )
     return tokenizer
 
 
@@ -587,6 +619,7 @@ def build_model(label_names):
 def longest_input(model):
     """How many tokens the model's position embeddings have room for; maybe infinite."""
     limit = getattr(model.config, "max_position_embeddings", None) or math.inf
+    limit = limit if limit > 0 else math.inf  # XLNet says -1
     for name, module in model.named_modules():
         padding = getattr(module, "padding_idx", None)
         if name.endswith("position_embeddings") and padding is not None:
@@ -610,6 +643,8 @@ def log_load_report(model, load_report):
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     head = sum(sizes.get(key, 0) for key in load_report["missing_keys"])
     body = sum(sizes.values()) - head
+    if body < head:
+        fail(f"{MODEL_NAME}: the weights do not fit its config.json 权重与配置不符")
     log.info(f"  body {body:13,} parameters, pretrained 主干：预训练参数")
     log.info(f"  head {head:13,} parameters, new 分类头：新参数")
 
@@ -721,6 +756,11 @@ def evaluate(trainer, test_rows):
 # --------------------------------------------------------------------------------------
 def save(trainer, train_metrics, test_metrics):
     """Put the best model, its tokenizer, the results and a model card in OUTPUT_DIR."""
+    for stale in (
+        "special_tokens_map.json",
+        "added_tokens.json",
+    ):  # transformers 4 wrote
+        Path(OUTPUT_DIR, stale).unlink(missing_ok=True)  # these, and 5 would read them
     trainer.save_model()  # pipeline("text-classification", model=OUTPUT_DIR) works now
     trainer.save_metrics("train", train_metrics)
     trainer.save_metrics("test", test_metrics)
@@ -911,7 +951,9 @@ def fail(message):
 def fail_to_load(constant, error, more=""):
     """End because what `constant` names cannot be loaded."""
     name, advice = globals()[constant], "check the name 请检查名称"
-    if huggingface_hub.constants.HF_HUB_OFFLINE and not Path(name).exists():
+    if name[0] in "./~" and not Path(name).exists():
+        advice = "there is no such folder 没有这个文件夹"
+    elif huggingface_hub.constants.HF_HUB_OFFLINE and not Path(name).exists():
         advice = "no Hub: set HF_ENDPOINT to a mirror or use local files 可设置镜像"
     fail(f"cannot load {constant} = {name!r} {more}: {reason(error)} ({advice})")
 
@@ -963,20 +1005,21 @@ def check_constants():
             f"DATASET_NAME = {DATASET_NAME!r}, DATA_FILES = {DATA_FILES!r}: files need both, "
             'such as "csv" and {"train": "my_train.csv"} 两个常量要一起设置'
         )
-    parts = {"train", "validation", "test"}
-    right = not DATA_FILES or (
-        isinstance(DATA_FILES, dict)
-        and "train" in DATA_FILES
-        and set(DATA_FILES) <= parts
-    )
+    files = DATA_FILES or {"train": "none"}
+    right = isinstance(files, dict) and "train" in files
+    right = right and set(files) <= {"train", "validation", "test"}
+    right = right and all(strings([f]) or (strings(f) and f) for f in files.values())
     check(
         "DATA_FILES", right, 'like {"train": "my_train.csv"}; "validation", "test" too'
     )
+
     out, model = Path(OUTPUT_DIR).resolve(), Path(MODEL_NAME).resolve()
-    if any(path.exists() and not path.is_dir() for path in (out, *out.parents)):
-        fail(f"OUTPUT_DIR = {OUTPUT_DIR!r} is, or lies in, a file 输出目录是一个文件")
-    used = (Path(__file__).resolve().parent, Path.cwd(), model, *model.parents)
-    if out in used:
+    here = next(path for path in (out, *out.parents) if path.exists())
+    if OUTPUT_DIR[0] == "~" or not here.is_dir() or not os.access(here, os.W_OK):
+        fail(f"OUTPUT_DIR = {OUTPUT_DIR!r} cannot be written: name a folder 无法写入")
+    used = out in (Path(__file__).resolve().parent, Path.cwd(), model, *model.parents)
+    foreign = {"README.md", "config.json"} & {path.name for path in out.glob("*")}
+    if used or (foreign and not (out / "training_args.bin").exists()):
         fail(
             f"OUTPUT_DIR = {OUTPUT_DIR!r} is in use: name a new folder 会覆盖已有的文件"
         )
@@ -985,7 +1028,8 @@ def check_constants():
 def remove_checkpoints():
     """Clear away an earlier run's checkpoints, so that those that stay are this run's."""
     for folder in Path(OUTPUT_DIR).glob("checkpoint-*"):
-        if (folder / "trainer_state.json").exists():
+        number = folder.name.removeprefix("checkpoint-")  # not the user's "best"
+        if number.isdigit() and (folder / "trainer_state.json").exists():
             shutil.rmtree(folder, ignore_errors=True)  # another process may be faster
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from unittest.mock import Mock
 
 import numpy as np
 import pandas
@@ -38,6 +39,10 @@ def names_of(dataset):
         (("World", "Sport", "Sci/Tech"), ["Sci/Tech", "Sport", "World"]),
         (("None", "NA", "null", "nan", "inf"), ["NA", "None", "inf", "nan", "null"]),
         (("1", "two"), ["1", "two"]),
+        (("3.1", "3.10", "other"), ["3.1", "3.10", "other"]),
+        (("007", "7", "x"), ["007", "7", "x"]),
+        (("1_0", "10", "1e1"), ["10", "1_0", "1e1"]),
+        ((2**53, 2**53 + 1, 2**53 + 2), [str(2**53 + i) for i in range(3)]),
     ],
 )
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
@@ -54,11 +59,17 @@ def test_label_forms(pf, tmp_path, kind, labels, names):
     dataset = load(pf, {"train": str(path)}, **SIZES)
     assert names_of(dataset) == names
     truth = dict(rows)
-    named = {
-        (str(pf.label_value(truth[row["text"]])), names[row["label"]])
-        for part in dataset.values()
-        for row in part
-    }
+    named = set()
+    for part in dataset.values():
+        for row in part:
+            label = truth[row["text"]]
+            numbers = [pf.as_number(str(v).strip()) for v in labels]
+            value = (
+                str(label).strip()
+                if None in numbers
+                else str(numbers[labels.index(label)])
+            )
+            named.add((value, names[row["label"]]))
     assert len(named) == len(names)  # one name per label, and one label per name
     for value, name in named:
         assert name == value or name[:3] == value[:3].upper()
@@ -228,6 +239,18 @@ def test_leakage_is_counted(pf, tmp_path, capsys):
     assert f"Leakage: {len(shared)} test texts" in capsys.readouterr().out
 
 
+@pytest.fixture
+def loaded(pf, monkeypatch):
+    """`loaded(splits)`: what load_dataset would have fetched from a Hub."""
+
+    def use(splits):
+        monkeypatch.setattr(pf, "load_dataset_builder", lambda *_: Mock(config=None))
+        monkeypatch.setattr(pf, "load_dataset", lambda *_: splits)
+        return pf.edit(**SIZES).load_data()
+
+    return use
+
+
 def hub_splits(**labels):
     features = Features(
         {"text": Value("string"), "label": ClassLabel(names=["neg", "pos"])}
@@ -243,28 +266,25 @@ def hub_splits(**labels):
     )
 
 
-def test_unlabelled_test_split_gives_way_to_validation(pf, monkeypatch, capsys):
+def test_unlabelled_test_split_gives_way_to_validation(loaded, capsys):
     splits = hub_splits(train=[0, 1] * 40, validation=[0, 1] * 10, test=[-1] * 20)
-    monkeypatch.setattr(pf, "load_dataset", lambda *_: splits)
-    dataset = pf.edit(**SIZES).load_data()
+    dataset = loaded(splits)
     assert all(text.startswith("validation") for text in dataset["test"]["text"])
     assert all(text.startswith("train") for text in dataset["validation"]["text"])
     assert "test has no labels" in capsys.readouterr().out
 
 
-def test_unsupervised_split_is_never_used(pf, monkeypatch):
+def test_unsupervised_split_is_never_used(loaded):
     splits = hub_splits(train=[0] * 40 + [1] * 40, test=[0] * 20 + [1] * 20)
     splits["unsupervised"] = hub_splits(x=[-1] * 30)["x"]
-    monkeypatch.setattr(pf, "load_dataset", lambda *_: splits)
-    dataset = pf.edit(**SIZES).load_data()
+    dataset = loaded(splits)
     assert [Counter(part["label"])[1] for part in dataset.values()] == [10, 5, 5]
 
 
-def test_integer_labels_of_minus_one_are_no_labels_either(pf, monkeypatch):
+def test_integer_labels_of_minus_one_are_no_labels_either(loaded):
     splits = hub_splits(train=[0, 1] * 40, validation=[0, 1] * 10, test=[-1] * 20)
     splits = splits.cast_column("label", Value("int64"))
-    monkeypatch.setattr(pf, "load_dataset", lambda *_: splits)
-    dataset = pf.edit(**SIZES).load_data()
+    dataset = loaded(splits)
     assert all(text.startswith("validation") for text in dataset["test"]["text"])
 
 
@@ -276,6 +296,34 @@ def test_a_local_folder_as_data_set(pf, tmp_path):
     pf.edit(DATASET_NAME=str(folder), DATASET_CONFIG=None, **SIZES)
     dataset = pf.load_data()
     assert [len(part) for part in dataset.values()] == [20, 10, 10]
+
+
+def test_words_for_missing_are_words_in_a_local_folder_too(pf, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rows = [
+        (("None", "NA", "null")[i % 3] + f" {i}" * (i > 2), "ab"[i % 2])
+        for i in range(60)
+    ]
+    write_csv(
+        folder / "train.csv",
+        [(text, ("NA", "EU")[label == "a"]) for text, label in rows],
+    )
+    pf.edit(DATASET_NAME=str(folder), DATASET_CONFIG=None, TRAIN_SIZE=None)
+    dataset = pf.load_data()
+    assert sum(map(len, dataset.values())) == 60
+    assert names_of(dataset) == ["EU", "NA"]
+
+
+def test_a_file_name_with_brackets(pf, tmp_path):
+    path = write_csv(tmp_path / "reviews[1].csv", reviews(60))
+    assert len(load(pf, {"train": path}, **SIZES)["train"]) == 20
+
+
+def test_several_files_make_one_split(pf, tmp_path):
+    paths = [write_csv(tmp_path / f"{k}.csv", reviews(40)) for k in "ab"]
+    pf.edit(DATASET_NAME="csv", DATA_FILES={"train": paths}, TRAIN_SIZE=None)
+    assert sum(map(len, pf.load_data().values())) == 80
 
 
 def test_a_filtered_pandas_frame_in_parquet(pf, tmp_path):

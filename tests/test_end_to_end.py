@@ -6,8 +6,10 @@ import socket
 import sys
 import threading
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from conftest import (
     CLOSED,
@@ -141,6 +143,28 @@ def test_embedded_default(run, pf, tmp_path):
     assert [again[name] for name in same] == [test[name] for name in same]
 
 
+@pytest.mark.parametrize(
+    ("status", "answers"),
+    [(200, True), (401, True), (404, True), (429, False), (451, False), (503, False)],
+)
+def test_what_counts_as_an_answer(pf, monkeypatch, status, answers):
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.handle_request, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_url", lambda *names: address)
+    assert pf.hub_answers() is answers
+    server.server_close()
+
+
 def test_an_edited_learning_rate_survives_the_fallback(pf):
     pf.edit(LEARNING_RATE=1e-4).choose_source()
     assert (pf.DATASET_NAME, pf.LEARNING_RATE) == (pf.EMBEDDED_DATASET, 1e-4)
@@ -265,7 +289,7 @@ def test_a_terminal_without_chinese(run, tiny, tmp_path):
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     expected = (
-        "error: TRAIN_SIZE = 0 must be None (all rows) or a whole number from 2 up "
+        "error: TRAIN_SIZE = 0 must be a whole number from 2 up, or None for all rows "
     )
     assert line.rstrip("?") == expected
     assert not Path(tmp_path, "finetune-output").exists()

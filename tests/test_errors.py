@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
+import models
 import pytest
 from conftest import reviews, write_csv
 from datasets import Dataset
@@ -67,7 +69,9 @@ def error(pf, tiny, capsys):
         assert len(lines) == 1
         # progress bars end in a carriage return or a rate; nothing else may stand there
         others = [line for line in captured.err.splitlines() if line not in lines]
-        assert all(re.search(r"examples/s|(it|ba)/s|^$", line) for line in others), others
+        assert all(re.search(r"examples/s|(it|ba)/s|^$", line) for line in others), (
+            others
+        )
         assert "Traceback" not in captured.err + captured.out
         assert "Fine-tune" not in captured.out  # it ended before any training
         assert not out.exists() or out.is_file()
@@ -150,7 +154,11 @@ def test_format_without_files(error, kind):
     assert "files need both" in error(DATASET_NAME=kind)
 
 
-@pytest.mark.parametrize("files", ["a.csv", ["a.csv"], 5])
+@pytest.mark.parametrize(
+    "files",
+    ["a.csv", ["a.csv"], 5]
+    + [{"train": "a.csv", "test": value} for value in (None, 5, [], [None], "")],
+)
 def test_files_that_are_no_dict(error, files):
     assert "DATA_FILES" in error(DATASET_NAME="csv", DATA_FILES=files)
 
@@ -228,8 +236,8 @@ def test_unknown_data_set_without_a_hub(error):
 
 def test_output_dir_that_is_a_file(error, csv_file, tmp_path):
     (tmp_path / "out").write_text("precious")
-    assert "is, or lies in, a file" in error(**csv_file)
-    assert "is, or lies in, a file" in error(**csv_file, OUTPUT_DIR="out/below")
+    assert "cannot be written" in error(**csv_file)
+    assert "cannot be written" in error(**csv_file, OUTPUT_DIR="out/below")
     assert (tmp_path / "out").read_text() == "precious"
 
 
@@ -237,6 +245,45 @@ def test_output_dir_that_would_overwrite(error, csv_file, tiny, pf):
     for folder in (tiny(), Path(tiny()).parent, Path(pf.__file__).parent, "."):
         assert "is in use" in error(**csv_file, OUTPUT_DIR=str(folder))
     assert Path(tiny(), "model.safetensors").exists()
+
+
+def test_output_dir_that_is_not_expanded(error, csv_file):
+    assert "cannot be written" in error(**csv_file, OUTPUT_DIR="~/model")
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.json"])
+def test_output_dir_with_files_that_no_run_wrote(error, csv_file, tmp_path, name):
+    mine = tmp_path / "mine" / name
+    mine.parent.mkdir()
+    mine.write_text("precious")
+    assert "is in use" in error(**csv_file, OUTPUT_DIR="mine")
+    assert mine.read_text() == "precious"
+
+
+def test_model_without_a_token_to_pad_with(error, csv_file, tmp_path):
+    models.save_tiny("gpt2", tmp_path / "model")
+    tokenizer = models.tiny_tokenizer(pad=False)
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(tmp_path / "model")
+    assert "no pad token" in error(**csv_file, MODEL_NAME="model")
+
+
+def test_weights_of_another_architecture(error, csv_file, tiny, tmp_path):
+    shutil.copytree(tiny("distilbert"), tmp_path / "model")
+    shutil.copy(Path(tiny("bert"), "model.safetensors"), tmp_path / "model")
+    assert "do not fit its config.json" in error(**csv_file, MODEL_NAME="model")
+
+
+def test_folder_that_does_not_exist(error, csv_file):
+    assert "there is no such folder" in error(**csv_file, MODEL_NAME="./nowhere")
+
+
+def test_imbalance_that_leaves_one_class(error, tmp_path):
+    rows = [(f"text {i}", int(i % 500 == 0)) for i in range(2000)]
+    line = error(
+        DATASET_NAME="csv", DATA_FILES={"train": write_csv(tmp_path / "a.csv", rows)}
+    )
+    assert "train has 200 with 1 class(es); add rows or raise TRAIN_SIZE" in line
 
 
 def test_parquet_with_a_column_of_bytes(error, tmp_path):

