@@ -325,7 +325,8 @@ def read_file(path):
     paths = [glob.escape(p) if Path(p).exists() else p for p in paths]  # reviews[1].csv
     options = (CSV_OPTIONS if csv else {}) | {"data_files": paths, "split": "train"}
     try:
-        with quiet("datasets"):  # it logs what the error line will say
+        # it logs what our error line will say
+        with quiet(f"datasets.packaged_modules.{DATASET_NAME}.{DATASET_NAME}"):
             peek = load_dataset(DATASET_NAME, streaming=True, **options)
             columns = list(next(iter(peek), {}))
             if not columns:
@@ -931,15 +932,14 @@ def step(title):
 
 
 @contextmanager
-def quiet(library):
-    """Silence the log of `library` where a line of ours takes its place."""
-    logger = logging.getLogger(library)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+def quiet(module):
+    """Silence the log of a library's module where a line of ours takes its place."""
+    logger = logging.getLogger(module)
+    logger.disabled = True
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.disabled = False
 
 
 def fail(message):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import os
 import re
 import shutil
@@ -48,6 +49,20 @@ def pf(monkeypatch, tmp_path):
         monkeypatch.setattr(pretrain_finetune, name, getattr(pretrain_finetune, name))
     monkeypatch.setattr(pretrain_finetune, "edit", edit, raising=False)
     return pretrain_finetune
+
+
+@pytest.fixture
+def complaints():
+    """What the libraries log at warning level or above; it would reach the screen."""
+    said = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())
+    libraries = [logging.getLogger(name) for name in ("transformers", "datasets")]
+    for library in libraries:
+        library.addHandler(handler)
+    yield said
+    for library in libraries:
+        library.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

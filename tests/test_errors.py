@@ -33,6 +33,10 @@ FILES = {  # name: (content of the file, what the error line must say)
         b"text,label\ngood, very good,1\nbad, bad,0\n",
         "more fields than the header",
     ),
+    "late.csv": (
+        b"text,label\n" + b"a,1\nb,0\n" * 9000 + b"a,1,2,3\n",
+        "in line 18002",
+    ),
     "open_quote.csv": (b'text,label\n"abc,1\nd,2\n', "EOF inside string"),
     "binary.csv": (bytes(range(256)) * 20, "cannot read"),
     "two_rows.csv": (b"text,label\na,0\nb,1\n", "too few rows"),
@@ -49,7 +53,7 @@ FILES = {  # name: (content of the file, what the error line must say)
 
 
 @pytest.fixture
-def error(pf, tiny, capsys):
+def error(pf, tiny, capsys, complaints):
     """Run main() on a tiny model; give the error line after checking its form."""
 
     def run(**constants):
@@ -73,6 +77,7 @@ def error(pf, tiny, capsys):
             others
         )
         assert "Traceback" not in captured.err + captured.out
+        assert complaints == []
         assert "Fine-tune" not in captured.out  # it ended before any training
         assert not out.exists() or out.is_file()
         assert any("\u4e00" <= letter <= "\u9fff" for letter in lines[0])
