@@ -209,6 +209,19 @@ def test_unedited_against_a_hub(run, hub_folder, tmp_path):
     assert "UNEXPECTED" in cached.stdout
 
 
+def test_downloaded_folders_in_place_of_names(pf, hub_folder):
+    """What `hf download --local-dir` brings works as MODEL_NAME and DATASET_NAME."""
+    pf.edit(
+        MODEL_NAME=str(hub_folder / "models" / "distilbert-base-uncased"),
+        DATASET_NAME=str(hub_folder / "datasets" / "stanfordnlp" / "imdb"),
+    )
+    pf.choose_source()
+    assert pf.DATASET_NAME != pf.EMBEDDED_DATASET
+    dataset = pf.tokenize(pf.load_data(), pf.load_tokenizer())
+    assert [len(part) for part in dataset.values()] == [200, 50, 50]
+    assert "classifier.weight" in pf.build_model(["a", "b"])[1]["missing_keys"]
+
+
 def test_other_names_on_a_hub(run, hub_folder, tmp_path):
     constants = {
         "MODEL_NAME": "tiny/bert",
