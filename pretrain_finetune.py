@@ -46,15 +46,7 @@ import datasets
 import huggingface_hub
 import numpy as np
 import torch
-from datasets import (
-    ClassLabel,
-    Dataset,
-    DatasetDict,
-    Features,
-    Value,
-    load_dataset,
-    load_dataset_builder,
-)
+from datasets import ClassLabel, DatasetDict, Features, Value, load_dataset
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -111,8 +103,10 @@ log = logging.getLogger("pretrain_finetune")
 # The workflow 主流程
 # --------------------------------------------------------------------------------------
 def main():
+    """The workflow, one step after the other. 一步接一步"""
     start_logging()
     check_constants()
+    check_output_dir()
     device = pick_device()
     choose_source()
     set_seed(SEED)  # the new head starts random: the same seed, the same start
@@ -297,7 +291,7 @@ def read_splits():
             if "/" not in source and not Path(source).exists():
                 # load_dataset wants "owner/name"; the Hub still serves old short names
                 source = huggingface_hub.snapshot_download(source, repo_type="dataset")
-            builder = load_dataset_builder(source, DATASET_CONFIG)
+            builder = datasets.load_dataset_builder(source, DATASET_CONFIG)
             csv = hasattr(builder.config, "keep_default_na")
             splits = load_dataset(
                 source, DATASET_CONFIG, **(CSV_OPTIONS if csv else {})
@@ -333,7 +327,7 @@ def read_file(path):
                 fail(f"{path} has no rows: add some 文件里没有数据行")
             if csv and "__index_level_0__" in columns:  # fields that have no header
                 fail(
-                    f"{path}: a row has more fields than the header; quote texts 列数不符"
+                    f"{path}: a row has more fields than the header: quote it 列数不符"
                 )
             if csv and {TEXT_COLUMN, LABEL_COLUMN} <= set(columns):
                 # pandas takes "007" for 7, in one block of a long file but not the next
@@ -349,9 +343,8 @@ def read_file(path):
 def reason(error):
     """What went wrong, in one line of the library's own."""
     if isinstance(error, datasets.exceptions.DatasetGenerationError):
-        error = (
-            error.__cause__ or error.__context__ or error
-        )  # it says only that it did
+        # this one only says that something did
+        error = error.__cause__ or error.__context__ or error
     if isinstance(error, UnicodeDecodeError):
         return "not UTF-8; convert it, e.g. iconv -f gbk -t utf-8 请转换为 UTF-8 编码"
     return " ".join(str(error).split())[:300] or "it is empty"
@@ -368,11 +361,9 @@ def usable_rows(data, split):
     names = getattr(data.features[LABEL_COLUMN], "names", None)  # of a ClassLabel
     pairs = zip(data[TEXT_COLUMN], data[LABEL_COLUMN], strict=True)
     for row, (text, label) in enumerate(pairs):
-        if isinstance(text, list | dict | bytes) or isinstance(
-            label, list | dict | bytes
-        ):
+        if any(isinstance(cell, list | dict | bytes) for cell in (text, label)):
             fail(
-                f"{split} must hold one text and one label a row 每个单元格只能有一个值"
+                f"{split} must hold one text and one label a row 每行只能有一个文本和标签"
             )
         if names:  # -1 is how data sets write "no label"
             label = names[label] if label is not None and label >= 0 else None
@@ -380,9 +371,7 @@ def usable_rows(data, split):
             rows.append(row)
             labels.append(label.strip() if isinstance(label, str) else label)
     if not rows and (split == "train" or DATA_FILES):
-        fail(
-            f"no row of the {split} data has a text and a label: add some 没有可用的行"
-        )
+        fail(f"no {split} row has a text and a label: add some 没有可用的行")
     if 0 < len(rows) < len(data):
         dropped = f"{len(data) - len(rows)} of {len(data)} rows dropped"
         log.warning(f"{split}: {dropped}, no text or label 丢弃缺文本或标签的行")
@@ -414,8 +403,9 @@ def encode_labels(labels, feature):
     the order of the classes, else it is by size or by alphabet.
     Returns a dict of int64 arrays, and the list of class names.
     """
+    named = isinstance(feature, ClassLabel)
     # Numbers only if all of training's are: with "other" among them, "007" is a word too.
-    words = any(as_number(value) is None for value in labels["train"])
+    words = named or any(as_number(value) is None for value in labels["train"])
     convert = str if words else (lambda v: v if as_number(v) is None else as_number(v))
     labels = {split: list(map(convert, values)) for split, values in labels.items()}
     seen = set(labels["train"])
@@ -426,7 +416,7 @@ def encode_labels(labels, feature):
         )
     if len(seen) < 2:
         fail(f"one class only, {seen.pop()!r}, to train on: add another 只有一个类别")
-    classes = feature.names if isinstance(feature, ClassLabel) else sorted(seen)
+    classes = [name.strip() for name in feature.names] if named else sorted(seen)
     for split, values in labels.items():
         if unknown := sorted(map(repr, set(values) - set(classes))):
             fail(
@@ -493,7 +483,7 @@ def pick_rows(labels):
         rows, parts[part] = rows[:-count], ("train", rows[-count:])
     parts["train"] = ("train", rows)
 
-    picked = {p: (parts[p][0], parts[p][1][:rows]) for p, rows in size.items()}
+    picked = {p: (parts[p][0], parts[p][1][:most]) for p, most in size.items()}
     for part, (split, positions) in picked.items():
         classes = len(set(labels[split][positions]))
         if classes < (2 if part == "train" else 1):
@@ -548,9 +538,7 @@ def load_tokenizer():
     if tokenizer.pad_token is None:  # decoders such as GPT-2 never needed one
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
-        fail(
-            f"{MODEL_NAME} has no pad token to fill batches with: add one 缺少 pad token"
-        )
+        fail(f"{MODEL_NAME} has no pad token for its batches: add one 缺少 pad token")
     return tokenizer
 
 
@@ -904,7 +892,7 @@ def embedded_reviews(train_rows=2000, test_rows=500):
         columns = {TEXT_COLUMN: list(texts), LABEL_COLUMN: list(texts.values())}
         label = ClassLabel(names=["neg", "pos"])
         features = Features({TEXT_COLUMN: Value("string"), LABEL_COLUMN: label})
-        return Dataset.from_dict(columns, features=features)
+        return datasets.Dataset.from_dict(columns, features=features)
 
     bad, good = bad.split(), good.split()
     train = split(bad[:20], good[:20], train_rows)
@@ -1013,6 +1001,9 @@ def check_constants():
         "DATA_FILES", right, 'like {"train": "my_train.csv"}; "validation", "test" too'
     )
 
+
+def check_output_dir():
+    """End if OUTPUT_DIR cannot be written, or holds what is not an earlier run's."""
     out, model = Path(OUTPUT_DIR).resolve(), Path(MODEL_NAME).resolve()
     here = next(path for path in (out, *out.parents) if path.exists())
     if OUTPUT_DIR[0] == "~" or not here.is_dir() or not os.access(here, os.W_OK):

@@ -75,16 +75,19 @@ def test_label_forms(pf, tmp_path, kind, labels, names):
         assert name == value or name[:3] == value[:3].upper()
 
 
-def test_class_label_names_keep_their_order(pf, tmp_path):
-    label = ClassLabel(names=["zebra", "ant", "0.5"])
-    features = Features({"text": Value("string"), "label": label})
+@pytest.mark.parametrize(
+    "names",
+    [["zebra", "ant", "0.5"], ["2", "1", "0"], ["0.5", "1", "1.5"], ["a ", " b", "c"]],
+)
+def test_class_label_names_keep_their_order(pf, tmp_path, names):
+    features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
     columns = {
         "text": [f"t{i}" for i in range(60)],
         "label": [i % 3 for i in range(60)],
     }
     Dataset.from_dict(columns, features=features).to_parquet(tmp_path / "t.parquet")
     dataset = load(pf, {"train": str(tmp_path / "t.parquet")}, **SIZES)
-    assert names_of(dataset) == ["zebra", "ant", "0.5"]
+    assert names_of(dataset) == [name.strip() for name in names]
     assert all(row["label"] == int(row["text"][1:]) % 3 for row in dataset["test"])
 
 
@@ -244,7 +247,9 @@ def loaded(pf, monkeypatch):
     """`loaded(splits)`: what load_dataset would have fetched from a Hub."""
 
     def use(splits):
-        monkeypatch.setattr(pf, "load_dataset_builder", lambda *_: Mock(config=None))
+        monkeypatch.setattr(
+            pf.datasets, "load_dataset_builder", lambda *_: Mock(config=None)
+        )
         monkeypatch.setattr(pf, "load_dataset", lambda *_: splits)
         return pf.edit(**SIZES).load_data()
 

@@ -24,7 +24,10 @@ FILES = {  # name: (content of the file, what the error line must say)
         "only 'text', 'stars': set LABEL_COLUMN",
     ),
     "one_class.csv": (b"text,label\n" + b"a,1\n" * 30, "one class only, 1"),
-    "all_empty.csv": (b"text,label\n" + b",1\n , 0\n" * 9, "has a text and a label"),
+    "all_empty.csv": (
+        b"text,label\n" + b",1\n , 0\n" * 9,
+        "no train row has a text and a label",
+    ),
     "fractions.csv": (b"text,label\n" + b"a,0.5\nb,1.5\n" * 9, "fractions such as 0.5"),
     "latin.csv": ("text,label\ncafé,1\nthé,0\n".encode("latin-1"), "not UTF-8"),
     "gbk.csv": ("text,label\n好看,1\n难看,0\n".encode("gbk"), "iconv -f gbk"),
