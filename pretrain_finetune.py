@@ -968,7 +968,7 @@ def check_constants():
         ("MAX_LENGTH", (int,), 4, math.inf),
         ("BATCH_SIZE", (int,), 1, math.inf),
         ("NUM_EPOCHS", (int, float), 0.001, 10_000),
-        ("LEARNING_RATE", (int, float), 1e-9, 1),
+        ("LEARNING_RATE", (int, float), 1e-9, 0.1),
         ("WEIGHT_DECAY", (int, float), 0, 1),
         ("WARMUP_RATIO", (int, float), 0, 0.99),
         ("EVAL_STEPS", (int,), 1, math.inf),
@@ -1011,9 +1011,7 @@ def check_output_dir():
     used = out in (Path(__file__).resolve().parent, Path.cwd(), model, *model.parents)
     foreign = {"README.md", "config.json"} & {path.name for path in out.glob("*")}
     if used or (foreign and not (out / "training_args.bin").exists()):
-        fail(
-            f"OUTPUT_DIR = {OUTPUT_DIR!r} is in use: name a new folder 会覆盖已有的文件"
-        )
+        fail(f"OUTPUT_DIR = {OUTPUT_DIR!r} is in use: name a new folder 会覆盖文件")
 
 
 def remove_checkpoints():

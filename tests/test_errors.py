@@ -131,7 +131,7 @@ def test_test_file_without_the_label_column(error, tmp_path):
         *(("MAX_LENGTH", value) for value in (0, 3, 33.0)),
         *(("EVAL_STEPS", value) for value in (0, 0.5)),
         *(("NUM_EPOCHS", value) for value in (0, -1, float("nan"), float("inf"), "3")),
-        *(("LEARNING_RATE", value) for value in (0, -1e-5, 2, float("nan"), "2e-5")),
+        *(("LEARNING_RATE", value) for value in (0, -1e-5, 1, float("nan"), "2e-5")),
         *(("WEIGHT_DECAY", value) for value in (-0.1, 1.5, None)),
         *(("WARMUP_RATIO", value) for value in (-0.1, 1, 100)),
         *(("SEED", value) for value in (-1, 2**32, 1.5)),
