@@ -643,6 +643,10 @@ def log_load_report(model, load_report):
 # --------------------------------------------------------------------------------------
 def build_trainer(model, tokenizer, tokenized, device):
     """A `Trainer`: the training loop with validation, checkpoints, mixed precision."""
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        fail(
+            f"{MODEL_NAME}: its tokenizer has more words than it knows 分词器与模型不符"
+        )
     # A decoder classifies by its last token, and finds that by the padding after it.
     model.config.pad_token_id = tokenizer.pad_token_id
     train = tokenized["train"]

@@ -81,7 +81,7 @@ def error(pf, tiny, capsys, complaints):
         )
         assert "Traceback" not in captured.err + captured.out
         assert complaints == []
-        assert "Fine-tune" not in captured.out  # it ended before any training
+        assert "steps an epoch" not in captured.out  # it ended before any training
         assert not out.exists() or out.is_file()
         assert any("\u4e00" <= letter <= "\u9fff" for letter in lines[0])
         return lines[0]
@@ -266,6 +266,14 @@ def test_output_dir_with_files_that_no_run_wrote(error, csv_file, tmp_path, name
     mine.write_text("precious")
     assert "is in use" in error(**csv_file, OUTPUT_DIR="mine")
     assert mine.read_text() == "precious"
+
+
+def test_tokenizer_of_another_model(error, csv_file, tmp_path):
+    models.save_tiny("bert", tmp_path / "model")
+    tokenizer = models.tiny_tokenizer()
+    tokenizer.add_tokens(["superb", "lousy"])
+    tokenizer.save_pretrained(tmp_path / "model")
+    assert "more words than it knows" in error(**csv_file, MODEL_NAME="model")
 
 
 def test_model_without_a_token_to_pad_with(error, csv_file, tmp_path):
