@@ -297,7 +297,8 @@ def read_splits():
                 source, DATASET_CONFIG, **(CSV_OPTIONS if csv else {})
             )
         except Exception as error:  # noqa: BLE001 - nearly all mean a wrong name
-            fail_to_load("DATASET_NAME", error, f"DATASET_CONFIG = {DATASET_CONFIG!r}")
+            config = f", DATASET_CONFIG = {DATASET_CONFIG!r}"
+            fail_to_load("DATASET_NAME", error, config)
     if "train" not in splits:
         fail(f"{DATASET_NAME} has no train split, only {', '.join(splits)} 缺少训练集")
     for split in splits if DATA_FILES else ["train"]:
@@ -386,14 +387,14 @@ def is_missing(value):
 
 
 def as_number(label):
-    """The number that a label is or spells (2, 2.0, "2" and "2.0" are 2), else None."""
+    """The number that a label is or spells (2, 2.0, "2", "2.0" are 2), else its text."""
     if isinstance(label, str) and re.fullmatch(r"[+-]?[0-9]+(\.0*)?", label):
         return int(label.partition(".")[0])
     if isinstance(label, str) and re.fullmatch(r"[+-]?[0-9]*\.[0-9]+", label):
         return float(label)
     if isinstance(label, float) and label.is_integer():
         return int(label)
-    return label if type(label) in (int, float) else None
+    return label if type(label) in (int, float) else str(label)
 
 
 def encode_labels(labels, feature):
@@ -405,8 +406,8 @@ def encode_labels(labels, feature):
     """
     named = isinstance(feature, ClassLabel)
     # Numbers only if all of training's are: with "other" among them, "007" is a word too.
-    words = named or any(as_number(value) is None for value in labels["train"])
-    convert = str if words else (lambda v: v if as_number(v) is None else as_number(v))
+    words = named or any(isinstance(as_number(v), str) for v in labels["train"])
+    convert = str if words else as_number
     labels = {split: list(map(convert, values)) for split, values in labels.items()}
     seen = set(labels["train"])
     if fractions := sorted(value for value in seen if isinstance(value, float)):
@@ -749,11 +750,9 @@ def evaluate(trainer, test_rows):
 # --------------------------------------------------------------------------------------
 def save(trainer, train_metrics, test_metrics):
     """Put the best model, its tokenizer, the results and a model card in OUTPUT_DIR."""
-    for stale in (
-        "special_tokens_map.json",
-        "added_tokens.json",
-    ):  # transformers 4 wrote
-        Path(OUTPUT_DIR, stale).unlink(missing_ok=True)  # these, and 5 would read them
+    # Transformers 4 wrote these files; version 5 would read them, but does not replace them.
+    for stale in ("special_tokens_map.json", "added_tokens.json"):
+        Path(OUTPUT_DIR, stale).unlink(missing_ok=True)
     trainer.save_model()  # pipeline("text-classification", model=OUTPUT_DIR) works now
     trainer.save_metrics("train", train_metrics)
     trainer.save_metrics("test", test_metrics)
@@ -802,7 +801,8 @@ def report(metrics, label_names, n):
     if DATASET_NAME == EMBEDDED_DATASET:
         print_banner()
     low, high = metrics["test_accuracy_low"], metrics["test_accuracy_high"]
-    of = f"of {label_names[1]}" if len(label_names) == 2 else "macro: mean over classes"
+    two = len(label_names) == 2
+    of = f"of 针对 {label_names[1]}" if two else "macro: mean over classes 各类平均"
     notes = {
         "accuracy": f"95% interval 置信区间 {low:.4f} to {high:.4f}, {n} rows",
         "f1": of,
@@ -947,7 +947,7 @@ def fail_to_load(constant, error, more=""):
         advice = "there is no such folder 没有这个文件夹"
     elif huggingface_hub.constants.HF_HUB_OFFLINE and not Path(name).exists():
         advice = "no Hub: set HF_ENDPOINT to a mirror or use local files 可设置镜像"
-    fail(f"cannot load {constant} = {name!r} {more}: {reason(error)} ({advice})")
+    fail(f"cannot load {constant} = {name!r}{more}: {reason(error)} ({advice})")
 
 
 def check_constants():
@@ -997,13 +997,15 @@ def check_constants():
             f"DATASET_NAME = {DATASET_NAME!r}, DATA_FILES = {DATA_FILES!r}: files need both, "
             'such as "csv" and {"train": "my_train.csv"} 两个常量要一起设置'
         )
-    files = DATA_FILES or {"train": "none"}
-    right = isinstance(files, dict) and "train" in files
-    right = right and set(files) <= {"train", "validation", "test"}
-    right = right and all(strings([f]) or (strings(f) and f) for f in files.values())
-    check(
-        "DATA_FILES", right, 'like {"train": "my_train.csv"}; "validation", "test" too'
-    )
+    if DATA_FILES:
+        right = isinstance(DATA_FILES, dict) and "train" in DATA_FILES
+        right = right and set(DATA_FILES) <= {"train", "validation", "test"}
+        right = right and all(
+            f and strings([f] if isinstance(f, str) else f) for f in DATA_FILES.values()
+        )
+        check(
+            "DATA_FILES", right, 'like {"train": "my_train.csv"}; or a "test" file too'
+        )
 
 
 def check_output_dir():

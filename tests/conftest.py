@@ -12,10 +12,8 @@ import tempfile
 from pathlib import Path
 
 CACHE = tempfile.mkdtemp(prefix="pretrain-finetune-tests-")
-os.environ |= {
-    "HF_HOME": CACHE,
-    "HF_HUB_OFFLINE": "1",
-}  # before any library is imported
+# The libraries read these when they are imported, below.
+os.environ |= {"HF_HOME": CACHE, "HF_HUB_OFFLINE": "1"}
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
@@ -150,7 +148,7 @@ def results(folder, name="test_results.json"):
 
 
 FRESH = """
-import csv, json, sys
+import json, sys
 from transformers import pipeline
 classifier = pipeline("text-classification", model=sys.argv[1])
 texts = json.load(open(sys.argv[2], encoding="utf-8"))

@@ -64,11 +64,9 @@ def test_label_forms(pf, tmp_path, kind, labels, names):
         for row in part:
             label = truth[row["text"]]
             numbers = [pf.as_number(str(v).strip()) for v in labels]
-            value = (
-                str(label).strip()
-                if None in numbers
-                else str(numbers[labels.index(label)])
-            )
+            words = any(isinstance(number, str) for number in numbers)
+            spelt = label if words else numbers[labels.index(label)]
+            value = str(spelt).strip()
             named.add((value, names[row["label"]]))
     assert len(named) == len(names)  # one name per label, and one label per name
     for value, name in named:

@@ -189,10 +189,8 @@ def test_unedited_against_a_hub(run, hub_folder, tmp_path):
     assert "MISSING" in report["classifier.weight"]
     assert "MISSING" in report["pre_classifier.weight"]
     assert "UNEXPECTED" in report["vocab_transform.weight"]
-    assert (
-        "NEGATIVE 100, POSITIVE 100" in done.stdout
-    )  # stratified, though stored sorted
-    assert "Never to be used" not in done.stdout
+    # stratified, though stored sorted, and no row of `unsupervised`
+    assert "200 rows 行: NEGATIVE 100, POSITIVE 100\n" in done.stdout
     output = tmp_path / "finetune-output"
     card = (output / "README.md").read_text(encoding="utf-8")
     assert "base_model: distilbert-base-uncased" in card

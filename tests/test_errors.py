@@ -192,7 +192,7 @@ def csv_file(tmp_path):
 
 def test_unknown_model_without_a_hub(error, csv_file):
     line = error(**csv_file, MODEL_NAME="nobody/nothing")
-    assert "cannot load MODEL_NAME = 'nobody/nothing'" in line
+    assert line.startswith("error: cannot load MODEL_NAME = 'nobody/nothing': ")
     assert "HF_ENDPOINT" in line
 
 
@@ -211,19 +211,13 @@ def test_model_without_a_tokenizer(error, csv_file, tiny, tmp_path):
 
 
 def test_model_with_broken_weights(error, csv_file, tiny, tmp_path):
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    for file in Path(tiny()).iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
+    folder = shutil.copytree(tiny(), tmp_path / "folder")
     (folder / "model.safetensors").write_bytes(b"\0" * 50)
     assert "cannot load MODEL_NAME" in error(**csv_file, MODEL_NAME="folder")
 
 
 def test_model_that_cannot_classify_texts(error, csv_file, tiny, tmp_path):
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    for file in Path(tiny()).iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
+    folder = shutil.copytree(tiny(), tmp_path / "folder")
     (folder / "config.json").write_text('{"model_type": "vit"}')
     assert "cannot load MODEL_NAME" in error(**csv_file, MODEL_NAME="folder")
 

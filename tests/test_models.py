@@ -343,4 +343,4 @@ def test_positive_and_negative_get_faces(pf, settings, capsys):
     output = capsys.readouterr().out
     assert all(("😊" in line) == ("→ Positive" in line) for line in output.splitlines())
     assert all(("😞" in line) == ("→ Negative" in line) for line in output.splitlines())
-    assert "of Positive" in output
+    assert "of 针对 Positive" in output
