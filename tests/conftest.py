@@ -19,6 +19,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import models
 import pytest
+from edit import edit_constants
 
 import pretrain_finetune
 
@@ -94,19 +95,6 @@ def write_csv(path, rows, header=("text", "label")):
     with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
     return str(path)
-
-
-def edit_constants(source, constants):
-    """The source with the one-line assignment of each constant replaced."""
-    for name, value in constants.items():
-        source, count = re.subn(
-            rf"^{name} = .*$",
-            lambda _, n=name, v=value: f"{n} = {v!r}",
-            source,
-            flags=re.MULTILINE,
-        )
-        assert count == 1, f"{name} is assigned on {count} lines"
-    return source
 
 
 @pytest.fixture

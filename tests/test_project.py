@@ -34,6 +34,12 @@ CONSTANTS = {
     "WEIGHT_DECAY": 0.01,
     "WARMUP_RATIO": 0.1,
     "EVAL_STEPS": 50,
+    "TRUNCATION_SIDE": "left",
+    "MEAN_POOLING": True,
+    "FIT_HEAD": True,
+    "FREEZE_EMBEDDINGS": True,
+    "DROPOUT": 0.0,
+    "GROUP_BY_LENGTH": True,
     "SEED": 42,
     "OUTPUT_DIR": "./finetune-output",
 }
