@@ -831,12 +831,14 @@ def fit_head(trainer, load_report, trained=False, most_rows=1000):
     """Solve for the output layer, the body as it is. 直接解出输出层
 
     On fixed features the best linear layer needs no steps: `fit_ridge` computes it. It
-    sees at most `most_rows` training rows, which bounds its time and memory.
-    `trained`: the body is, so the validation rows decide whether the new head is better
-    than the one it was trained with, and set the scale of the confidence.
+    sees at most `most_rows` training rows, which bounds its time and memory; a start needs
+    fewer. `trained`: the body is, so the validation rows tell whether the new head is any
+    worse than the one it was trained with, and set the scale of the confidence.
     """
     model = trainer.model
     classes = model.config.num_labels
+    if not trained:
+        most_rows = min(most_rows, 50 * classes)
     heads = [
         name
         for name, module in model.named_modules()
@@ -877,8 +879,10 @@ def fit_head(trainer, load_report, trained=False, most_rows=1000):
             logits = seen @ candidate[0].T + candidate[1]
             return np.mean(logits.argmax(1) == targets.argmax(1))
 
-        said = f"{right(old):.2f} → {right((weights, bias)):.2f} right of validation 验证集"
-        weights, bias = max((weights, bias), old, key=right)  # the better one
+        before, after = right(old), right((weights, bias))
+        said = f"{before:.2f} → {after:.2f} right of validation 验证集"
+        if after < wilson_interval(before, len(seen))[0]:  # worse, and not by chance
+            weights, bias = old
         scale = best_scale(seen @ weights.T + bias, targets)
         weights, bias = scale * weights, scale * bias
     with torch.no_grad():

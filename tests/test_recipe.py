@@ -242,7 +242,9 @@ def test_validation_decides_between_the_old_head_and_the_new(prepare, pf, monkey
     trainer, load_report = prepare()
     pf.fine_tune(trainer, load_report)
     good = trainer.predict(trainer.eval_dataset).predictions.argmax(1)
-    wrong = np.zeros((2, 16)), np.array([0.0, 9.0]), np.eye(2)[[0] * 40]
+    head = trainer.model.classifier
+    upside_down = -head.weight.numpy(force=True), -head.bias.numpy(force=True)
+    wrong = *upside_down, np.eye(2)[[0] * 40]
     monkeypatch.setattr(pf, "fit_ridge", lambda *_: wrong)
     pf.fit_head(trainer, load_report, trained=True)
     after = trainer.predict(trainer.eval_dataset).predictions.argmax(1)
