@@ -29,7 +29,11 @@ Run it 运行:
 There are no flags: edit the constants below, run again. 没有命令行参数：改下面的常量再运行
 """
 
+import codecs
+import gc
 import glob
+import hashlib
+import json
 import logging
 import math
 import os
@@ -37,6 +41,7 @@ import platform
 import random
 import re
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -47,6 +52,8 @@ import datasets
 import huggingface_hub
 import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, reduce
 from datasets import ClassLabel, DatasetDict, Features, Value, load_dataset
 from torch import nn
 from transformers import (
@@ -54,6 +61,7 @@ from transformers import (
     AutoTokenizer,
     DataCollatorWithPadding,
     Trainer,
+    TrainerCallback,
     TrainingArguments,
     pipeline,
     set_seed,
@@ -125,16 +133,18 @@ def main():
     check_constants()
     check_output_dir()
     device = pick_device()
+    process = PartialState(cpu=device.type == "cpu")  # alone, or one of torchrun's
     choose_source()
     set_seed(SEED)  # the new head starts random: the same seed, the same start
 
-    step("1/7 Load the data 加载数据")
-    dataset = load_data()
-    label_names = dataset["train"].features["label"].names
+    with process.local_main_process_first():  # the others find its work in the cache
+        step("1/7 Load the data 加载数据")
+        dataset = load_data()
+        label_names = dataset["train"].features["label"].names
 
-    step("2/7 Tokenize 分词")
-    tokenizer = load_tokenizer()
-    tokenized = tokenize(dataset, tokenizer)
+        step("2/7 Tokenize 分词")
+        tokenizer = load_tokenizer()
+        tokenized = tokenize(dataset, tokenizer)
 
     step("3/7 A pretrained body with a new head 预训练主干 + 新分类头")
     model, load_report = build_model(label_names)
@@ -143,7 +153,8 @@ def main():
 
     step("4/7 Fine-tune 微调")
     trainer = build_trainer(model, tokenizer, tokenized, device)
-    train_metrics = fine_tune(trainer, load_report)
+    checkpoint = find_checkpoint(trainer, tokenized)  # of a run that was interrupted
+    train_metrics = fine_tune(trainer, load_report, checkpoint)
 
     step("5/7 Test, once 测试（只做一次）")
     test_metrics = evaluate(trainer, tokenized["test"])
@@ -156,6 +167,7 @@ def main():
         predictions = predict(SAMPLE_TEXTS)
         report(test_metrics, label_names, len(tokenized["test"]))
         show_predictions(SAMPLE_TEXTS, predictions)
+    process.destroy_process_group()
 
 
 # --------------------------------------------------------------------------------------
@@ -185,7 +197,8 @@ def choose_source():
     """
     global MODEL_NAME, DATASET_NAME, LEARNING_RATE
     local = Path(MODEL_NAME).exists() and (DATA_FILES or Path(DATASET_NAME).exists())
-    if not local and not hub_answers():
+    # Under torchrun all processes go by what the first one found.
+    if not local and not broadcast_object_list([hub_answers()])[0]:
         hub = huggingface_hub.constants.ENDPOINT
         log.warning(f"No Hub ({hub}): local cache only 无法访问 Hub，只用本地缓存")
         # The two switches that HF_HUB_OFFLINE=1 throws, but only on import.
@@ -338,6 +351,8 @@ def read_file(path):
     paths = [path] if isinstance(path, str) else path
     paths = [glob.escape(p) if Path(p).exists() else p for p in paths]  # reviews[1].csv
     options = (CSV_OPTIONS if csv else {}) | {"data_files": paths, "split": "train"}
+    if DATASET_NAME != "parquet" and any(map(is_utf16, paths)):
+        options |= {"encoding": "utf-16", "chunksize": 2**31 - 1}  # in one piece
     try:
         # it logs what our error line will say
         with quiet(f"datasets.packaged_modules.{DATASET_NAME}.{DATASET_NAME}"):
@@ -357,7 +372,35 @@ def read_file(path):
                 )
             return load_dataset(DATASET_NAME, **options)
     except Exception as error:  # noqa: BLE001 - every parser has its own, for this file
-        fail(f"cannot read {path} as {DATASET_NAME}: {reason(error)} 无法读取文件")
+        why = "" if DATASET_NAME == "parquet" else undecodable(paths)
+        fail(
+            f"cannot read {path} as {DATASET_NAME}: {why or reason(error)} 无法读取文件"
+        )
+
+
+def is_utf16(path):
+    """Whether a file starts with the mark of UTF-16, as Excel's "Unicode text" does."""
+    if not Path(path).is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def undecodable(paths):
+    """Where in which of the files the first byte stands that is no text in UTF-8."""
+    for path in filter(os.path.isfile, paths):
+        content = b"" if is_utf16(path) else Path(path).read_bytes()
+        at = content.find(0)  # every other byte of UTF-16 without its mark
+        try:
+            content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            at = error.start
+        if at >= 0:
+            return (
+                f"not UTF-8 at byte {at}; convert it, e.g. iconv -f gbk -t utf-8 "
+                f"{path} > new.{DATASET_NAME} 请转换为 UTF-8 编码"
+            )
+    return ""
 
 
 def reason(error):
@@ -365,8 +408,6 @@ def reason(error):
     if isinstance(error, datasets.exceptions.DatasetGenerationError):
         # this one only says that something did
         error = error.__cause__ or error.__context__ or error
-    if isinstance(error, UnicodeDecodeError):
-        return "not UTF-8; convert it, e.g. iconv -f gbk -t utf-8 请转换为 UTF-8 编码"
     return " ".join(str(error).split())[:300] or "it is empty"
 
 
@@ -775,8 +816,8 @@ def build_trainer(model, tokenizer, tokenized, device):
         use_cpu=device.type == "cpu",
         bf16=bf16,  # half the bytes per number, with fp32's range
         dataloader_pin_memory=cuda,
+        ddp_find_unused_parameters=False,  # between processes: none is unused
     )
-    remove_checkpoints()
     batch = args.train_batch_size * args.world_size  # rows a step, over all devices
     if GROUP_BY_LENGTH:
         train = group_by_length(train, batch)
@@ -805,23 +846,26 @@ def build_trainer(model, tokenizer, tokenized, device):
         preprocess_logits_for_metrics=lambda logits, labels: (
             logits[0] if isinstance(logits, tuple) else logits
         ),
+        callbacks=[SafeCheckpoints()],
     )
 
 
-def fine_tune(trainer, load_report):
+def fine_tune(trainer, load_report, checkpoint=None):
     """Fit the head, train the body, fit the head to the body as it has become. 微调
 
     A random head sends random gradients into the body and spoils what pretraining learned
     before it learns anything itself (Kumar et al., 2022, "Fine-Tuning can Distort
     Pretrained Features"). So the head is solved for first, and stays fixed while the body
     learns to be read by it. A few large steps also push all answers to one side; solving
-    once more at the end mends that. Returns Trainer's metrics of the training and, in
+    once more at the end mends that.
+    `checkpoint`: the folder of the one to go on from, if any. Returns Trainer's metrics of the training and, in
     seconds, `warm_up_runtime`: what both fits took.
     """
     start = time.time()
     fit_head(trainer, load_report)
     seconds = time.time() - start
-    metrics = trainer.train().metrics  # ends with the best checkpoint loaded
+    # A run that was interrupted goes on at its `checkpoint`; the best one is loaded last.
+    metrics = trainer.train(resume_from_checkpoint=checkpoint).metrics
     start = time.time()
     fit_head(trainer, load_report, trained=True)
     return metrics | {"warm_up_runtime": round(seconds + time.time() - start, 4)}
@@ -885,6 +929,7 @@ def fit_head(trainer, load_report, trained=False, most_rows=1000):
             weights, bias = old
         scale = best_scale(seen @ weights.T + bias, targets)
         weights, bias = scale * weights, scale * bias
+    weights, bias = broadcast_object_list([weights, bias])  # one head for all processes
     with torch.no_grad():
         head.weight.copy_(torch.as_tensor(weights))
         if head.bias is not None:
@@ -995,15 +1040,18 @@ def evaluate(trainer, test_rows):
 # --------------------------------------------------------------------------------------
 def save(trainer, train_metrics, test_metrics):
     """Put the best model, its tokenizer, the results and a model card in OUTPUT_DIR."""
-    # Transformers 4 wrote these files; version 5 would read them, but does not replace them.
-    for stale in ("special_tokens_map.json", "added_tokens.json"):
-        Path(OUTPUT_DIR, stale).unlink(missing_ok=True)
-    trainer.save_model()  # pipeline("text-classification", model=OUTPUT_DIR) works now
+    # All into a folder of its own: an earlier run's model stays until this one is whole.
+    folder = Path(OUTPUT_DIR, "incomplete")
+    if trainer.is_world_process_zero():
+        shutil.rmtree(folder, ignore_errors=True)
+    trainer.save_model(folder)  # all that pipeline("text-classification") needs
+    trainer.args.output_dir = str(folder)
     trainer.save_metrics("train", train_metrics)
     trainer.save_metrics("test", test_metrics)
     if trainer.is_world_process_zero():
         card = model_card(trainer, test_metrics)
-        Path(OUTPUT_DIR, "README.md").write_text(card, encoding="utf-8")
+        Path(folder, "README.md").write_text(card, encoding="utf-8")
+        replace_model(folder)
     log.info(f"Saved in {OUTPUT_DIR} 已保存")
 
 
@@ -1181,8 +1229,15 @@ def quiet(module):
 
 def fail(message):
     """End with what the user can mend: one line on standard error and exit code 2."""
+    first_process_speaks()
     print("error:", " ".join(message.split()), file=sys.stderr)
     raise SystemExit(2)
+
+
+def first_process_speaks():
+    """Under torchrun, an error of the first process ends the others before they repeat it."""
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(5)
 
 
 def fail_to_load(constant, error, more=""):
@@ -1265,18 +1320,223 @@ def check_output_dir():
     if OUTPUT_DIR[0] == "~" or not here.is_dir() or not os.access(here, os.W_OK):
         fail(f"OUTPUT_DIR = {OUTPUT_DIR!r} cannot be written: name a folder 无法写入")
     used = out in (Path(__file__).resolve().parent, Path.cwd(), model, *model.parents)
-    foreign = {"README.md", "config.json"} & {path.name for path in out.glob("*")}
-    if used or (foreign and not (out / "training_args.bin").exists()):
+    foreign = [f for name in ("README.md", "config.json") for f in out.glob(name)]
+    if used or ((foreign or checkpoints()) and not (out / RECORD).exists()):
         fail(f"OUTPUT_DIR = {OUTPUT_DIR!r} is in use: name a new folder 会覆盖文件")
 
 
-def remove_checkpoints():
-    """Clear away an earlier run's checkpoints, so that those that stay are this run's."""
+# --------------------------------------------------------------------------------------
+# What survives interruption: checkpoints, signals, full disks 中断与恢复
+# --------------------------------------------------------------------------------------
+RECORD = "run.json"  # in OUTPUT_DIR: what the run was made of, and whether it finished
+SEAL = "sha256.json"  # in a checkpoint: written last, so what has it is complete
+
+
+class SafeCheckpoints(TrainerCallback):
+    """What Trainer calls between steps: seals each checkpoint, and stops on SIGTERM.
+
+    SIGTERM is how a cluster announces that it wants the machine back. The step is
+    finished, a checkpoint written, and the program ends with the usual code, 143.
+    """
+
+    stop = False
+
+    def on_train_begin(self, *_, **__):
+        def ask(*_):
+            self.stop = True
+
+        self.handler = signal.signal(signal.SIGTERM, ask)
+
+    def on_step_end(self, args, state, control, **_):
+        if args.world_size > 1:  # if one process is told to stop, all do, at one step
+            stop = torch.tensor(float(self.stop), device=args.device)
+            self.stop = reduce(stop, "sum").item() > 0
+        if self.stop:
+            control.should_save = control.should_training_stop = True
+
+    def on_save(self, args, state, control, **_):
+        args.distributed_state.wait_for_everyone()
+        if args.should_save:
+            folder = Path(OUTPUT_DIR, f"checkpoint-{state.global_step}")
+            write_json(folder / SEAL, checksums(folder))
+
+    def on_train_end(self, *_, **__):
+        signal.signal(signal.SIGTERM, self.handler)
+        if self.stop:
+            log.warning("SIGTERM: stopped 收到终止信号; " + how_to_go_on())
+            exit_on_sigterm()
+
+
+def exit_on_sigterm(*_):
+    """Outside of training there is nothing to save."""
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def checkpoints():
+    """The checkpoint folders in OUTPUT_DIR, the newest first."""
+    folders = {}
     for folder in Path(OUTPUT_DIR).glob("checkpoint-*"):
         number = folder.name.removeprefix("checkpoint-")  # not the user's "best"
-        if number.isdigit() and (folder / "trainer_state.json").exists():
-            shutil.rmtree(folder, ignore_errors=True)  # another process may be faster
+        if number.isdigit():
+            folders[int(number)] = folder
+    return [folders[number] for number in sorted(folders, reverse=True)]
+
+
+def checksums(folder):
+    """File name → SHA-256 of each file in a checkpoint."""
+    sums = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != SEAL:
+            with open(path, "rb") as file:
+                name = path.relative_to(folder).as_posix()
+                sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return sums
+
+
+def is_complete(folder):
+    """Whether a checkpoint, and the best one it refers to, are as they were written."""
+    sealed = read_json(folder / SEAL)
+    if not sealed or checksums(folder) != sealed:
+        return False
+    best = read_json(folder / "trainer_state.json")["best_model_checkpoint"]
+    best = folder.with_name(Path(best or folder).name)
+    return best == folder or is_complete(best)
+
+
+def read_json(path):
+    """The dict that `path` holds; empty if there is none, or half of one."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def write_json(path, content):
+    """Replace `path` so that a power loss leaves the old file or the new one."""
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(f"{path}.new", path)
+
+
+def find_checkpoint(trainer, tokenized):
+    """Where an interrupted run of the same constants, rows and weights goes on. 断点续训
+
+    Returns the folder of its newest complete checkpoint; or None, when OUTPUT_DIR has been
+    made ready for a new run, that is, rid of the checkpoints of the run before.
+    """
+    found = [None]
+    if trainer.is_world_process_zero():
+        if Path(OUTPUT_DIR, "complete").exists():
+            move_model()  # what the last run had no time for
+        now, old = ingredients(trainer, tokenized), checkpoints()
+        before = read_json(Path(OUTPUT_DIR, RECORD))
+        changed = [name for name, value in now.items() if before.get(name) != value]
+        if old and changed and not before.get("finished"):
+            constants = [name for name in changed if name.isupper()]
+            names = ", ".join(constants or changed) if before else RECORD
+            log.warning(
+                f"Fresh start: {names} changed since {old[0]} 设置已变，重新开始"
+            )
+        elif not before.get("finished"):
+            while old and not is_complete(old[0]):
+                log.warning(
+                    f"{old[0]} is damaged or incomplete: passed over 检查点不完整"
+                )
+                shutil.rmtree(old.pop(0))
+            found = [str(folder) for folder in old[:1]] or [None]
+        if found[0]:
+            log.info(f"Going on from {found[0]} 从检查点继续")
+        else:
+            for folder in old:
+                shutil.rmtree(folder)
+            Path(OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
+            files = before.get("files", []) + before.get("stale", [])
+            write_json(Path(OUTPUT_DIR, RECORD), now | {"files": files})
+    return broadcast_object_list(found)[0]
+
+
+def ingredients(trainer, tokenized):
+    """What must be the same for a run to go on: name → value, as JSON has it."""
+    rows = hashlib.sha256()
+    for part in tokenized.values():
+        for ids, label in zip(part["input_ids"], part["label"], strict=True):
+            rows.update(np.array([label, *ids]).tobytes())
+    free = ("OUTPUT_DIR", "SAMPLE_TEXTS")
+    made_of = {n: v for n, v in globals().items() if n.isupper() and n not in free}
+    made_of |= {
+        "the rows": rows.hexdigest(),
+        "the weights": sum(p.norm().item() for p in trainer.model.parameters()),
+        "the number of processes": trainer.args.world_size,
+    }
+    return json.loads(json.dumps(made_of))
+
+
+def replace_model(folder):
+    """Put what `folder` holds in the place of the model in OUTPUT_DIR."""
+    for file in folder.iterdir():
+        with open(file, "rb+") as data:
+            os.fsync(data.fileno())  # on the disk, not only on its way there
+    record = read_json(Path(OUTPUT_DIR, RECORD))
+    new = sorted(os.listdir(folder))
+    stale = sorted({*record.get("files", []), *record.get("stale", [])} - set(new))
+    write_json(Path(OUTPUT_DIR, RECORD), record | {"files": new, "stale": stale})
+    os.replace(folder, Path(OUTPUT_DIR, "complete"))
+    move_model()
+
+
+def move_model():
+    """Move the files in OUTPUT_DIR/complete into OUTPUT_DIR.
+
+    config.json goes first and comes last: for a moment there is no model, but never half
+    of an old and half of a new one. If power fails in that moment, the next run does this.
+    """
+    out, record = Path(OUTPUT_DIR), read_json(Path(OUTPUT_DIR, RECORD))
+    files = sorted((out / "complete").iterdir(), key=lambda f: f.name == "config.json")
+    for name in [*(file.name for file in files[-1:]), *record["stale"]]:
+        (out / name).unlink(missing_ok=True)
+    for file in files:
+        os.replace(file, out / file.name)
+    write_json(out / RECORD, record | {"stale": [], "finished": True})
+    (out / "complete").rmdir()
+
+
+def how_to_go_on():
+    """What the same command would do after an interruption, as a part of a sentence."""
+    sealed = [folder for folder in checkpoints() if (folder / SEAL).exists()]
+    if not sealed or read_json(Path(OUTPUT_DIR, RECORD)).get("finished"):
+        return "the same command starts again 再次运行将重新开始"
+    return f"the same command goes on from {sealed[0]} 再次运行即可继续"
+
+
+def run():
+    """`main`, ended in one line by what the user does or can mend. 中断与磁盘已满"""
+    signal.signal(signal.SIGTERM, exit_on_sigterm)
+    try:
+        return main()
+    except KeyboardInterrupt:  # Ctrl-C
+        code, said = 128 + signal.SIGINT, f"stopped 已中断: {how_to_go_on()}"
+    except Exception as error:
+        if not is_disk_full(error):
+            first_process_speaks()
+            raise
+        code = 2
+        said = f"error: disk full 磁盘已满? {reason(error)}; make room, then {how_to_go_on()}"
+    gc.collect()  # what is left of the progress bars goes before the last word
+    first_process_speaks()
+    print(said, file=sys.stderr)
+    raise SystemExit(code)
+
+
+def is_disk_full(error):
+    """Whether that is what happened; who noticed may not be the one who says so."""
+    said = ""
+    while error:
+        said, error = f"{said} {error}", error.__cause__ or error.__context__
+    full = "No space left|File too large|quota exceeded|failed writing file"
+    return bool(re.search(full, said))
 
 
 if __name__ == "__main__":
-    main()
+    run()

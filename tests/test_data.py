@@ -364,3 +364,22 @@ def test_embedded_reviews_cannot_be_solved_by_counting_words(pf):
     )
     counts = counter.transform(dataset["test"]["text"])
     assert 0.4 < model.score(counts, dataset["test"]["label"]) < 0.6
+
+
+@pytest.mark.parametrize("kind", ["csv", "json"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "marked utf-16-be"])
+def test_files_with_a_byte_order_mark(pf, tmp_path, kind, encoding):
+    texts = [f"好看, {i} 👍🏽 שלום" for i in range(30)]
+    lines = [json.dumps({"text": t, "label": i % 2}) for i, t in enumerate(texts)]
+    content = "\n".join(lines)
+    if kind == "csv":
+        content = "text,label\r\n"
+        content += "".join(f'"{t}",{i % 2}\r\n' for i, t in enumerate(texts))
+    mark = "\ufeff" if encoding.startswith("marked ") else ""
+    path = tmp_path / f"data.{kind}"
+    path.write_bytes((mark + content).encode(encoding.removeprefix("marked ")))
+    pf.edit(DATASET_NAME=kind, DATA_FILES={"train": str(path)}, TRAIN_SIZE=None)
+    loaded = pf.load_data()
+    assert sorted(text for part in loaded.values() for text in part["text"]) == sorted(
+        texts
+    )

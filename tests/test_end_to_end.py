@@ -3,7 +3,6 @@
 import re
 import shutil
 import socket
-import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -268,25 +267,6 @@ def test_own_choice_never_falls_back(run, tmp_path):
     assert done.stderr.splitlines()[-1].startswith(
         "error: cannot load MODEL_NAME = 'distilbert-base-uncased'"
     )
-
-
-def test_two_processes_train_as_two(run, tiny, tmp_path):
-    constants = {
-        "MODEL_NAME": tiny(),
-        "DATASET_NAME": "csv",
-        "DATA_FILES": {"train": write_csv(tmp_path / "a.csv", reviews(100))},
-        "TRAIN_SIZE": 64,
-        "VALIDATION_SIZE": 9,
-        "TEST_SIZE": 11,
-        "MAX_LENGTH": 32,
-    }
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone")
-    done = run(constants, {"OMP_NUM_THREADS": "1"}, (*torchrun, "--nproc_per_node=2"))
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "64 rows / batch 16 = 4 steps an epoch" in done.stdout
-    assert done.stdout.count("Evaluation results") == 1
-    assert (tmp_path / "finetune-output" / "checkpoint-4").exists()
-    assert results(tmp_path / "finetune-output")["test_majority_baseline"] == 6 / 11
 
 
 def test_a_terminal_without_chinese(run, tiny, tmp_path):

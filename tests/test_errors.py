@@ -29,8 +29,15 @@ FILES = {  # name: (content of the file, what the error line must say)
         "no train row has a text and a label",
     ),
     "fractions.csv": (b"text,label\n" + b"a,0.5\nb,1.5\n" * 9, "fractions such as 0.5"),
-    "latin.csv": ("text,label\ncafé,1\nthé,0\n".encode("latin-1"), "not UTF-8"),
-    "gbk.csv": ("text,label\n好看,1\n难看,0\n".encode("gbk"), "iconv -f gbk"),
+    "latin.csv": (
+        "text,label\ncafé,1\nthé,0\n".encode("latin-1"),
+        "not UTF-8 at byte 14",
+    ),
+    "gbk.csv": (
+        "text,label\n好看,1\n难看,0\n".encode("gbk"),
+        "not UTF-8 at byte 11; convert it, e.g. iconv -f gbk",
+    ),
+    "unmarked.csv": (GOOD_CSV.encode("utf-16-le"), "not UTF-8 at byte 1;"),
     "ragged.csv": (b"text,label\na,1\nb,2,3,4\nc,1\n", "Expected 2 fields in line 3"),
     "unquoted.csv": (
         b"text,label\ngood, very good,1\nbad, bad,0\n",

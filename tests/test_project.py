@@ -78,8 +78,7 @@ def test_everything_imported_is_pinned():
             imported |= {name.name.split(".")[0] for name in node.names}
         elif isinstance(node, ast.ImportFrom):
             imported.add(node.module.split(".")[0])
-    # accelerate is imported by Trainer
-    assert imported - set(sys.stdlib_module_names) == pinned - {"accelerate"}
+    assert imported - set(sys.stdlib_module_names) == pinned
 
 
 @pytest.mark.parametrize("name", CONSTANTS)
