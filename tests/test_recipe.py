@@ -41,6 +41,7 @@ def prepare(pf, settings, tiny):
         tokenized = pf.tokenize(dataset, tokenizer)
         pf.set_seed(pf.SEED)
         model, load_report = pf.build_model(["NEGATIVE", "POSITIVE"])
+        pf.start_with_mean_pooling(model, load_report)
         trainer = pf.build_trainer(model, tokenizer, tokenized, torch.device("cpu"))
         return trainer, load_report
 
@@ -73,8 +74,8 @@ def last_states(model, **inputs):
 @pytest.mark.parametrize("family", ENCODERS)
 def test_the_top_layer_starts_as_the_average_of_the_tokens(pf, tiny, family):
     pf.edit(MODEL_NAME=tiny(family), MAX_LENGTH=16)
-    model, _ = pf.build_model(["a", "b"])
-    pf.start_with_mean_pooling(model.eval())
+    model, load_report = pf.build_model(["a", "b"])
+    pf.start_with_mean_pooling(model.eval(), load_report)
     ids = torch.tensor([[2, 7, 8, 9, 3], [2, 8, 3, 0, 0]])
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
     with torch.no_grad():
@@ -89,8 +90,8 @@ def test_the_top_layer_starts_as_the_average_of_the_tokens(pf, tiny, family):
 @pytest.mark.parametrize("family", ENCODERS)
 def test_what_the_average_says_reaches_the_head(pf, tiny, family):
     pf.edit(MODEL_NAME=tiny(family), MAX_LENGTH=16)
-    model, _ = pf.build_model(["a", "b"])
-    pf.start_with_mean_pooling(model.eval())
+    model, load_report = pf.build_model(["a", "b"])
+    pf.start_with_mean_pooling(model.eval(), load_report)
     with torch.no_grad():
         _, top = last_states(model, input_ids=torch.tensor([[2, 7, 8, 9, 3]]))
         name = "out_proj" if family == "roberta" else "classifier"
@@ -104,9 +105,9 @@ def test_what_the_average_says_reaches_the_head(pf, tiny, family):
 @pytest.mark.parametrize("family", ["gpt2", "albert"])
 def test_other_architectures_keep_their_top_layer(pf, tiny, family, capsys):
     pf.edit(MODEL_NAME=tiny(family), MAX_LENGTH=16)
-    model, _ = pf.build_model(["a", "b"])
+    model, load_report = pf.build_model(["a", "b"])
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    pf.start_with_mean_pooling(model)
+    pf.start_with_mean_pooling(model, load_report)
     assert "MEAN_POOLING is not used" in capsys.readouterr().out
     assert all(torch.equal(before[n], v) for n, v in model.state_dict().items())
 
@@ -313,8 +314,8 @@ def test_few_rows_are_grouped_too(pf, rows):
 
 
 def test_evaluation_goes_by_length(pf):
-    rows = pf.sort_by_length(rows_of([3, 9, 5, 7], [0, 1, 2, 3]))
-    assert rows["label"] == [1, 3, 2, 0]
+    order = pf.order_by_length(rows_of([3, 9, 5, 7], [0, 1, 2, 3]))
+    assert list(order) == [1, 3, 2, 0]
 
 
 @pytest.mark.parametrize("family", ["distilbert", "bert", "albert", "gpt2"])
