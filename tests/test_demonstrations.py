@@ -78,11 +78,11 @@ def test_from_scratch_is_shown_beside_and_leaves_nothing(pf, settings, capsys): 
     saved = results("out")["test_accuracy"]
     pf.edit(**settings, COMPARE_FROM_SCRATCH=True).main()
     after = capsys.readouterr().out
-    assert "from_scratch" not in before
-    assert 0 <= metrics(after)["from_scratch"] <= 1
-    assert {k: v for k, v in metrics(after).items() if k != "from_scratch"} == metrics(
-        before
-    )
+    assert "scratch_accuracy" not in before
+    assert 0 <= metrics(after)["scratch_accuracy"] <= 1
+    assert {
+        k: v for k, v in metrics(after).items() if k != "scratch_accuracy"
+    } == metrics(before)
     assert not Path("out/from-scratch").exists()
     assert Path("out/model.safetensors").read_bytes() == model
     assert results("out")["test_accuracy"] == saved
@@ -103,7 +103,7 @@ def test_pretraining_is_what_makes_the_difference(pf, capsys):
     pf.edit(**constants).main()
     found = metrics(capsys.readouterr().out)
     assert found["accuracy"] >= 0.95
-    assert 0.35 < found["from_scratch"] < 0.65
+    assert 0.35 < found["scratch_accuracy"] < 0.65
 
 
 def test_a_model_from_scratch_knows_nothing(pf, tiny):

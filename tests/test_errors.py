@@ -260,13 +260,13 @@ def test_output_dir_that_is_not_expanded(error, csv_file):
     assert "cannot be written" in error(**csv_file, OUTPUT_DIR="~/model")
 
 
-@pytest.mark.parametrize("name", ["README.md", "config.json"])
+@pytest.mark.parametrize("name", ["README.md", "config.json", "vocab.txt", "run.json"])
 def test_output_dir_with_files_that_no_run_wrote(error, csv_file, tmp_path, name):
     mine = tmp_path / "mine" / name
     mine.parent.mkdir()
-    mine.write_text("precious")
+    mine.write_text('{"precious": 1}')
     assert "is in use" in error(**csv_file, OUTPUT_DIR="mine")
-    assert mine.read_text() == "precious"
+    assert mine.read_text() == '{"precious": 1}'
 
 
 def test_tokenizer_of_another_model(error, csv_file, tmp_path):

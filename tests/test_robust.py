@@ -148,7 +148,7 @@ def test_a_damaged_checkpoint_is_passed_over(train, killed_folder, name, damage)
         train(at=14, does=kill)
         shutil.copytree("out", killed_folder)
     shutil.copytree(killed_folder, "out", dirs_exist_ok=True)
-    newest, older = sorted(
+    newest, older, *_ = sorted(
         Path("out").glob("checkpoint-*"), key=lambda f: -int(f.name.split("-")[1])
     )
     damage(newest / name)
@@ -569,6 +569,52 @@ def test_two_processes_train_as_two_and_speak_as_one(run, settings, pf, tmp_path
     )
 
 
+TOGETHER = """
+import hashlib, os
+import torch
+import pretrain_finetune as pf
+
+training_step = pf.Trainer.training_step
+def step(self, model, *args, **kwargs):
+    assert isinstance(model, torch.nn.parallel.DistributedDataParallel)
+    return training_step(self, model, *args, **kwargs)
+
+show_movement = pf.show_movement
+def show(trainer, *args):
+    digest = hashlib.sha256()
+    for parameter in trainer.model.parameters():
+        digest.update(parameter.detach().numpy().tobytes())
+    with open(f"rank{os.environ['RANK']}", "w") as file:
+        file.write(digest.hexdigest())
+    show_movement(trainer, *args)
+
+pf.Trainer.training_step, pf.show_movement = step, show
+pf.run()
+"""
+
+
+def torchrun(settings, folder, program):
+    source = (ROOT / "pretrain_finetune.py").read_text(encoding="utf-8")
+    (folder / "pretrain_finetune.py").write_text(edit_constants(source, settings))
+    (folder / "program.py").write_text(program)
+    words = "-m torch.distributed.run --standalone --nproc_per_node=2 program.py"
+    return subprocess.run(
+        [sys.executable, *words.split()],
+        cwd=folder,
+        capture_output=True,
+        encoding="utf-8",
+        env=os.environ | {"PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": "1"},
+        timeout=600,
+        check=False,
+    )
+
+
+def test_processes_average_their_gradients_and_end_with_one_model(settings, tmp_path):
+    done = torchrun(settings, tmp_path, TOGETHER)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "rank0").read_text() == (tmp_path / "rank1").read_text()
+
+
 def test_two_processes_say_an_error_once(run, settings):
     done = processes(run, settings | {"LABEL_COLUMN": "stars"})
     assert done.returncode != 0
@@ -592,19 +638,68 @@ pf.run()
 
 
 def test_an_error_in_one_process_ends_all(settings, tmp_path):
-    source = (ROOT / "pretrain_finetune.py").read_text(encoding="utf-8")
-    (tmp_path / "pretrain_finetune.py").write_text(edit_constants(source, settings))
-    (tmp_path / "fails.py").write_text(ONE_FAILS)
-    torchrun = "-m torch.distributed.run --standalone --nproc_per_node=2 fails.py"
-    done = subprocess.run(
-        [sys.executable, *torchrun.split()],
-        cwd=tmp_path,
-        capture_output=True,
-        encoding="utf-8",
-        env=os.environ | {"PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": "1"},
-        timeout=150,
-        check=False,
-    )
+    done = torchrun(settings, tmp_path, ONE_FAILS)
     assert done.returncode != 0
     assert "only here" in done.stderr
     assert not (tmp_path / "out/config.json").exists()
+
+
+FIRST_FULL = """
+import os, resource
+import pretrain_finetune as pf
+
+training_step, steps = pf.Trainer.training_step, []
+def step(*args, **kwargs):
+    steps.append(1)
+    if len(steps) == 6 and os.environ["RANK"] == "0":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+    return training_step(*args, **kwargs)
+
+pf.Trainer.training_step = step
+pf.run()
+"""
+
+
+def test_a_full_disk_is_said_by_the_first_process_alone(settings, tmp_path):
+    done = torchrun(settings, tmp_path, FIRST_FULL)
+    assert done.returncode != 0
+    ours = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(ours) == 1 and "the same command goes on from out/checkpoint-" in ours[0]
+    assert "in main" not in done.stderr  # torchrun has a traceback of its own
+
+
+# What the user keeps there 用户自己的文件
+
+
+def test_folders_and_files_of_the_user_stay(train):
+    train()
+    for name in ("checkpoint-best", "checkpoint-old.bak"):
+        Path("out", name).mkdir()
+        Path("out", name, "mine").write_text("mine")
+    Path("out/notes.txt").write_text("mine")
+    train(SEED=1)
+    for name in ("checkpoint-best/mine", "checkpoint-old.bak/mine", "notes.txt"):
+        assert Path("out", name).read_text() == "mine"
+
+
+def test_never_more_than_the_newest_two_and_their_best(train, pf):
+    train(NUM_EPOCHS=8, EVAL_STEPS=2)
+    newest = pf.checkpoints("out")[:2]
+    bests = {pf.best_checkpoint(folder) for folder in newest}
+    assert set(pf.checkpoints("out")) == {*newest, *bests}
+    assert all(map(pf.is_complete, newest))
+
+
+def test_a_renamed_output_dir_means_a_fresh_start(train):
+    train(at=14, does=kill)
+    Path("out").rename("renamed")
+    assert "Fresh start: OUTPUT_DIR changed" in train(OUTPUT_DIR="renamed")[1]
+
+
+@pytest.mark.parametrize("content", ["[]", "", '{"the rows": '])
+def test_a_damaged_record_is_refused(train, content):
+    train(at=6, does=kill)
+    Path("out/run.json").write_text(content)
+    code, _, err, _ = train()
+    assert code == 2 and "is in use" in err
+    assert Path("out/checkpoint-4").exists()
