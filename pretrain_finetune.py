@@ -1680,7 +1680,7 @@ def run():
         said = f"error: disk full 磁盘已满? {reason(error)}; make room, then {how_to_go_on()}"
     gc.collect()  # what is left of the progress bars goes before the last word
     first_process_speaks()
-    print(said, file=sys.stderr)
+    print(f"\n{said}", file=sys.stderr)
     raise SystemExit(code)
 
 

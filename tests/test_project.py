@@ -40,6 +40,8 @@ CONSTANTS = {
     "FREEZE_EMBEDDINGS": True,
     "DROPOUT": 0.0,
     "GROUP_BY_LENGTH": True,
+    "COMPARE_FROM_SCRATCH": False,
+    "REPORT_TO": "none",
     "SEED": 42,
     "OUTPUT_DIR": "./finetune-output",
 }
