@@ -1204,8 +1204,9 @@ def show_mistakes(test_rows, logits):
         matrix = np.zeros((len(names), len(names)), dtype=int)
         np.add.at(matrix, (labels, answers), 1)
         log.info("Confusion matrix 混淆矩阵: rows 行 = labels, columns 列 = answers")
-        wide = max(12, *(width(name) for name in names))
-        for name, *cells in [("", *names), *zip(names, *matrix.T, strict=True)]:
+        short = [shorten(name, 20) for name in names]
+        wide = max(12, *map(width, short))
+        for name, *cells in [("", *short), *zip(short, *matrix.T, strict=True)]:
             log.info("  " + "  ".join(pad(str(cell), wide) for cell in (name, *cells)))
     if len(names) > 2:
         scores, _ = class_scores(answers, labels, len(names))
