@@ -1673,6 +1673,8 @@ def run():
         return PartialState().destroy_process_group()
     except KeyboardInterrupt:  # Ctrl-C
         code, said = 128 + signal.SIGINT, f"stopped 已中断: {how_to_go_on()}"
+        if os.environ.get("RANK", "0") != "0":
+            raise SystemExit(code) from None  # the first process says it
     except Exception as error:
         if not is_disk_full(error):
             first_process_speaks()
