@@ -718,9 +718,9 @@ def start_with_mean_pooling(model, load_report):
     average over the text knows far more. Re-initialising the top layer, which is the one
     most specialised in the old task, is good for small data (Zhang et al., 2021, "Revisiting
     Few-sample BERT Fine-tuning"); here it restarts so that it adds that average to each
-    token: a query of zero attends to all alike, and the rest passes on what comes in. It is an ordinary layer
-    still, so any program can load the model. Changes `model` in place, if it is an encoder
-    of BERT's kind; others stay as they are.
+    token: a query of zero attends to all alike, and the rest passes on what comes in. It
+    is an ordinary layer still, so any program can load the model. Changes `model` in
+    place, if it is an encoder of BERT's kind with a new head; others stay as they are.
     """
     if not MEAN_POOLING or not load_report["missing_keys"]:  # a finished classifier
         return
@@ -865,8 +865,8 @@ def fine_tune(trainer, load_report, checkpoint=None):
     Pretrained Features"). So the head is solved for first, and stays fixed while the body
     learns to be read by it. A few large steps also push all answers to one side; solving
     once more at the end mends that.
-    `checkpoint`: the folder of the one to go on from, if any. Returns Trainer's metrics of the training and, in
-    seconds, `warm_up_runtime`: what both fits took.
+    `checkpoint`: the folder of the one to go on from, if any. Returns Trainer's metrics of
+    the training and, in seconds, `warm_up_runtime`: what both fits took.
     """
     start = time.time()
     fit_head(trainer, load_report)
