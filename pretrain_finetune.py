@@ -114,10 +114,10 @@ def main():
     model.get_input_embeddings().requires_grad_(not FREEZE_EMBEDDINGS)
 
     log.info("----- 4/7 Fine-tune 微调 -----")
-    start = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    start = {n: w.detach().clone() for n, w in model.base_model.named_parameters()}
     trainer = build_trainer(model, tokenizer, tokenized, learning_rate, OUTPUT_DIR)
     train_scores = train(trainer, [model_name, dataset_name, learning_rate])
-    moved = measure_movement(model, start, new)
+    moved = measure_movement(model, start)
     train_scores |= fit_head(trainer, new)  # solves for the output layer 求解输出层
 
     log.info("----- 5/7 Test, once 测试（只做一次） -----")
@@ -267,6 +267,7 @@ def read_splits(dataset_name):
             dataset_name = download(dataset_name, repo_type="dataset")
         source = {"path": dataset_name, "name": config, "data_files": DATA_FILES}
         builder = datasets.load_dataset_builder(**source)
+        logging.getLogger(type(builder).__module__).disabled = True  # it raises too
         if csv := hasattr(builder.config, "keep_default_na"):
             # pandas takes "NA" for nothing, and 007 for 7 while all it has read are numbers
             words = {TEXT_COLUMN: str, LABEL_COLUMN: str}
@@ -291,7 +292,7 @@ def usable_rows(data, split):
         frame["label"] = frame["label"].map(dict(enumerate(feature.names)))
     frame = frame.dropna().astype(str).apply(lambda column: column.str.strip())
     frame = frame[frame.ne("").all(axis=1)]
-    if 0 < (gaps := len(data) - len(frame)) < len(data):
+    if gaps := len(data) - len(frame):
         log.warning(f"{split}: {gaps} of {len(data)} rows dropped, text or label 缺失")
     return frame.assign(split=split)
 
@@ -492,7 +493,7 @@ def build_trainer(model, tokenizer, tokenized, learning_rate, folder):
             # seen once cannot be learnt by heart, and attention without it runs faster.
             module.p = DROPOUT
     cuda, process = torch.cuda.is_available(), accelerate.PartialState()
-    # under torchrun one process a GPU, else one process for all GPUs
+    # under torchrun one process per GPU, else one for all
     alone = torch.cuda.device_count() if process.num_processes == 1 else 1
     rows, batch = tokenized["train"], BATCH_SIZE * max(process.num_processes, alone)
     rows = group_by_length(rows, batch) if GROUP_BY_LENGTH else rows
@@ -569,23 +570,22 @@ def find_checkpoint(record):
     return None
 
 
-def measure_movement(model, start, new):
-    """How far training moved each part: part → |change| / |start|. 训练移动了多远
+def measure_movement(model, start):
+    """How far training moved each part of the body: part → |change| / |start|. 移动了多远
 
-    Small steps leave the body near where pretraining put it; raise LEARNING_RATE, and
-    watch it go. `start`: the parameters before, by name; `new`: the head's names.
+    Small steps leave it near where pretraining put it; raise LEARNING_RATE, and watch it
+    go. `start`: the body's parameters before training, by name.
     """
     parts, squares = [], []
-    for name, now in model.named_parameters():
+    for name, now in model.base_model.named_parameters():
         layer = re.search(r"\.(\d+)\.", name)
-        part = f"layer {int(layer[1]) + 1}" if layer else "embeddings"
-        parts.append("head" if name in new else part)
+        parts.append(f"layer {int(layer[1]) + 1}" if layer else name.split(".")[0])
         both = (now.detach() - start[name], start[name])
         squares.append([weights.square().sum().item() for weights in both])
     sums = pd.DataFrame(squares).groupby(parts, sort=False).sum()
-    moved = np.sqrt(sums[0] / sums[1])
-    log.info(f"Moved, |change| / |start| 参数移动: {moved[-3:].round(4).to_dict()}")
-    return moved
+    whole = np.sqrt(sums[0].sum() / sums[1].sum())
+    log.info(f"Training moved the body by {whole:.2%} of its length 主干参数移动的比例")
+    return np.sqrt(sums[0] / sums[1])
 
 
 def fit_head(trainer, new):
@@ -595,28 +595,28 @@ def fit_head(trainer, new):
     the best linear layer needs no steps: ridge regression computes it, with the strength
     of least leave-one-out error. The body has seen these rows and is too sure of them, so
     one factor fits the confidence to the validation rows (Guo et al., 2017, "On
-    Calibration of Modern Neural Networks"). `new`: the head's parameters; only a linear
-    layer with a bias among them is solved for. Returns {"fit_head_runtime": seconds}.
+    Calibration of Modern Neural Networks"). `new`: the head's names; its last layer is
+    solved for if it has a bias. Returns {"fit_head_runtime": seconds}.
     """
     began, model = time.time(), trainer.model
-    linear = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
-    name = [name for name in linear if f"{name}.bias" in new][-1:]
+    name = [name for name, _ in model.named_modules() if f"{name}.bias" in new][-1:]
     if not (FIT_HEAD and name):
         return {}
     head = model.get_submodule(name[0])
-    # For a moment the model answers with what its head is given, the features.
-    model.set_submodule(name[0], torch.nn.Identity())
+    model.set_submodule(name[0], torch.nn.Identity())  # it answers with its features
     rows = trainer.train_dataset.select(range(min(10_000, len(trainer.train_dataset))))
     seen = trainer.predict(rows.remove_columns("label")).predictions
     unseen = trainer.predict(trainer.eval_dataset.remove_columns("label")).predictions
     model.set_submodule(name[0], head)
     one_hot = np.eye(head.out_features)[rows["label"]]
     ridge = linear_model.RidgeCV(np.logspace(-3, 5, 33)).fit(seen, one_hot)
-    logits = torch.tensor(ridge.predict(unseen))
-    labels = torch.tensor(trainer.eval_dataset["label"])
+    said = torch.tensor(ridge.predict(unseen))
+    true = torch.tensor(trainer.eval_dataset["label"])
     # smoothed as if two rows more had been guessed (Platt, 1999): no answer is ever sure
-    loss = torch.nn.CrossEntropyLoss(label_smoothing=2 / (len(labels) + 2))
-    fit = optimize.minimize_scalar(lambda x: loss(x * logits, labels), bounds=(0.1, 99))
+    loss = torch.nn.CrossEntropyLoss(label_smoothing=2 / (len(true) + 2))
+    fit = optimize.minimize_scalar(
+        lambda x: loss(x * said, true).item(), bounds=(0, 99)
+    )
     with torch.no_grad():
         head.weight.copy_(fit.x * torch.tensor(ridge.coef_))
         head.bias.copy_(fit.x * torch.tensor(ridge.intercept_))
@@ -667,8 +667,7 @@ def evaluate(trainer, rows, prefix="test"):
     logits, labels, scores = trainer.predict(rows, metric_key_prefix=prefix)
     hits = int(np.sum(logits.argmax(axis=1) == labels))
     interval = stats.binomtest(hits, len(labels)).proportion_ci(method="wilson")
-    scores[f"{prefix}_accuracy_low"] = interval.low
-    scores[f"{prefix}_accuracy_high"] = interval.high
+    scores[f"{prefix}_accuracy_low"], scores[f"{prefix}_accuracy_high"] = interval
     scores[f"{prefix}_majority_baseline"] = np.bincount(labels).max() / len(labels)
     return scores, logits
 

@@ -39,7 +39,7 @@ def pf(monkeypatch, tmp_path):
 
     def edit(**constants):
         # to the test's own standard output
-        pretrain_finetune.log.handlers[0].setStream(sys.stdout)
+        pretrain_finetune.log.handlers[0].stream = sys.stdout
         for name, value in constants.items():
             assert name in pretrain_finetune.constants(), name
             monkeypatch.setattr(pretrain_finetune, name, value)

@@ -8,11 +8,10 @@ from pathlib import Path
 import models
 import pytest
 from conftest import reviews, write_csv
-from datasets import Dataset
 
 FILES = {  # name: (content of the file, what the error line must say)
     "empty.csv": (b"", "No columns to parse"),
-    "header_only.csv": (b"text,label\n", "train has rows of fewer than two classes"),
+    "header_only.csv": (b"text,label\n", "corresponds to no data"),
     "no_text.csv": (b"review,label\na,0\nb,1\n", "train has no column 'text', only"),
     "no_label.csv": (b"text,stars\na,0\nb,1\n", "only ['text', 'stars']"),
     "one_class.csv": (b"text,label\n" + b"a,1\n" * 30, "fewer than two classes"),
@@ -51,7 +50,7 @@ def error(pf, settings, capsys, complaints):
         assert all(re.search(bar, other) for other in others), others
         assert "Traceback" not in captured.err + captured.out
         assert complaints == []
-        assert "a step, validation every" not in captured.out  # no training began
+        assert "Training moved" not in captured.out  # no training began
         assert kept == Path("out/keep").exists()
         assert any("\u4e00" <= letter <= "\u9fff" for letter in line)
         return line
@@ -96,11 +95,10 @@ def test_constants_out_of_range(error, name, value):
         ({"LABEL_COLUMN": "stars"}, "no column 'stars', only ['text', 'label']"),
         ({"LABEL_NAMES": ["a", "b", "c"]}, "LABEL_NAMES must name 2: 0, 1"),
         ({"TRAIN_SIZE": 1}, "too few rows for train: add rows or raise TRAIN_SIZE"),
-        ({"TRUNCATION_SIDE": "both"}, "TRUNCATION_SIDE"),
+        ({"TRUNCATION_SIDE": "both"}, "Truncation side should be"),
         ({"REPORT_TO": "nothing"}, "the training cannot be set up"),
         ({"MODEL_NAME": "nobody/nothing"}, "cannot load MODEL_NAME = 'nobody/nothing'"),
         ({"MODEL_NAME": "./nowhere"}, "cannot load MODEL_NAME = './nowhere'"),
-        ({"MODEL_NAME": "out"}, "cannot load MODEL_NAME = 'out'"),
         ({"MAX_LENGTH": 67}, "cannot read MAX_LENGTH = 67"),
         ({"OUTPUT_DIR": "train.csv"}, "OUTPUT_DIR = 'train.csv'"),
         ({"OUTPUT_DIR": "."}, "OUTPUT_DIR = '.' is in use: name a new folder"),
@@ -116,12 +114,6 @@ def test_a_label_that_training_never_saw(error, settings, split):
     other = write_csv("b.csv", [*reviews(10), ("good", 2)])
     files = settings["DATA_FILES"] | {split: other}
     assert "labels that training never saw: 2" in error(DATA_FILES=files)
-
-
-def test_a_column_of_bytes(error):
-    columns = {"text": [b"\xff\xfe"] * 30, "label": [0, 1] * 15}
-    Dataset.from_dict(columns).to_parquet("a.parquet")
-    error(DATASET_NAME="parquet", DATA_FILES={"train": "a.parquet"})
 
 
 def without_tokenizer(folder):
@@ -167,9 +159,9 @@ def test_a_folder_of_someone_elses_is_not_written_to(error, name):
     assert len(list(Path("mine").iterdir())) == 1
 
 
-def test_the_models_own_folder_is_not_written_to(error, pf, settings):
+def test_the_models_own_folder_is_not_written_to(error, pf, settings, capsys):
     pf.edit(**settings).main()
-    pf.log.handlers[0].stream.truncate(0)
+    capsys.readouterr()
     before = Path("out/model.safetensors").read_bytes()
     assert "is in use" in error(MODEL_NAME="out")
     assert Path("out/model.safetensors").read_bytes() == before
