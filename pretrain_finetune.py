@@ -116,7 +116,7 @@ def main():
     log.info("----- 4/7 Fine-tune 微调 -----")
     start = {n: w.detach().clone() for n, w in model.base_model.named_parameters()}
     trainer = build_trainer(model, tokenizer, tokenized, learning_rate, OUTPUT_DIR)
-    train_scores = train(trainer, [model_name, dataset_name, learning_rate])
+    train_scores = train(trainer, [model_name, dataset_name])
     moved = measure_movement(model, start)
     train_scores |= fit_head(trainer, new)  # solves for the output layer 求解输出层
 
@@ -528,7 +528,7 @@ def build_trainer(model, tokenizer, tokenized, learning_rate, folder):
 def train(trainer, source):
     """Train body and head, or go on where a run of the same constants was interrupted.
 
-    `source`: the model, data set and learning rate in use. Returns Trainer's metrics.
+    `source`: the model and the data set in use. Returns Trainer's metrics.
     Exits with code 143 after SIGTERM. 训练；中断后可断点续训
     """
     record = {"source": source, "processes": trainer.args.world_size}
@@ -559,8 +559,8 @@ def find_checkpoint(record):
             if changed:
                 raise ValueError(f"run.json differs 设置有变: {changed}")
             json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-            for name in ("model.safetensors", "optimizer.pt"):
-                huggingface_hub.load_state_dict_from_file(folder / name)
+            huggingface_hub.load_state_dict_from_file(folder / "model.safetensors")
+            torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
             log.info(f"Going on from {folder} 从检查点继续")
             return str(folder)
         except Exception as error:  # noqa: BLE001 - a kill may leave files cut short

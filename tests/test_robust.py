@@ -150,7 +150,7 @@ def test_sigterm_leaves_a_checkpoint_and_ends_with_143(train):
     assert "SIGTERM: stopped; the same command goes on" in out
     assert "5/7" not in out  # no test, no save
     done = max(int(f.name.split("-")[1]) for f in Path("out").glob("checkpoint-*[0-9]"))
-    assert done >= 6
+    assert done >= 5
     code, out, _, steps = train()
     assert (code, steps) == (0, 15 - done)
     train(OUTPUT_DIR="whole")
@@ -193,7 +193,7 @@ def test_an_interruption_is_one_line_and_the_run_goes_on(
     done = run(settings | LONG, program=INTERRUPT.format(what=what))
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
-    assert done.stderr.strip().splitlines()[-1].startswith(said)
+    assert f"\n{said}" in done.stderr
     again = run(settings | LONG)
     assert again.returncode == 0
     assert "Going on from out/checkpoint-4" in again.stdout
@@ -270,7 +270,7 @@ def test_two_processes_train_as_one_and_one_speaks(run, settings, pf, tmp_path):
     assert "40 rows, 16 a step" in done.stdout
     state = json.loads((tmp_path / "out/checkpoint-9/trainer_state.json").read_text())
     assert state["global_step"] == 9  # three epochs of three
-    for line in ("1/7", "5/7", "Saved in", "Evaluation results", "Inference"):
+    for line in ("1/7", "5/7", "Saved in", "Evaluation results", "Inference /"):
         assert done.stdout.count(line) == 1, line
     noise = [line for line in done.stderr.splitlines() if "arn" in line]
     assert noise == []
