@@ -722,7 +722,7 @@ def draw(runs, moved, test_rows, logits):
             loss.plot(history["loss"].dropna(), f"C{color}", label=name)
             accuracy.plot(history["eval_accuracy"].dropna(), f"C{color}o--")
         loss.set(title="Training", xlabel="step", ylabel="training loss (line)")
-        loss.legend(loc="center left")
+        loss.legend(loc="upper center")
         accuracy.set(ylim=(0, 1.05), ylabel="validation accuracy (dots)")
         tilt = "horizontal" if len(names) < 4 else "vertical"
         ids = range(len(names))

