@@ -87,9 +87,11 @@ def test_embedded_default(run, pf, tmp_path):
     assert share_right(said, rows) == test["test_accuracy"] and long["label"] in SIGNS
 
     before = steady(output)
-    second = run()  # a port where nobody listens, and the same result
-    assert_clean(second)
-    assert steady(output) == before
+    pf.edit(COMPARE_FROM_SCRATCH=True).main()  # the same result
+    again = steady(output)
+    # pretraining knows judgements that training never held; from scratch, none is known
+    assert again.pop("scratch_accuracy") <= 0.7
+    assert {k: v for k, v in again.items() if not k.startswith("scratch")} == before
 
 
 def test_an_edited_learning_rate_survives_the_fallback(pf):
@@ -134,12 +136,10 @@ def test_other_names_on_a_hub(run, hub_folder, tmp_path):
         for part, rows in (("train", 60), ("validation", 20), ("test", 20)):
             assert re.search(rf"{part} +{rows} rows", first.stdout)
         saved = (output / "model.safetensors").read_bytes()
-        for wrong in ({"MODEL_NAME": "nobody/nothing"}, {"DATASET_NAME": "nothing"}):
-            done = run(constants | wrong, env=here)
-            last = done.stderr.splitlines()[-1]
-            assert done.returncode == 2 and last.startswith("error: cannot load ")
-            assert next(iter(wrong.values())) in last
-            assert "Traceback" not in done.stderr
+        wrong = run(constants | {"DATASET_NAME": "nothing"}, env=here)
+        last = wrong.stderr.splitlines()[-1]
+        assert last.startswith("error: cannot load DATASET_NAME = 'nothing'")
+        assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
         assert (output / "model.safetensors").read_bytes() == saved
     cached = run(constants)  # the Hub is gone
     assert_clean(cached)

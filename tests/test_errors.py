@@ -122,7 +122,10 @@ def spoil(folder, name, content):
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (lambda: Path("model/tokenizer.json").unlink(), "has no tokenizer files"),
+        (
+            lambda: [f.unlink() for f in Path("model").glob("tok*")],
+            "no tokenizer files",
+        ),
         (lambda: spoil("model", "model.safetensors", b"0" * 50), "cannot load MODEL"),
         (
             lambda: spoil("model", "config.json", b'{"model_type": "vit"}'),

@@ -322,11 +322,3 @@ def test_mistakes_are_shown_most_confident_first(pf, capsys):
     places = [out.index(f"row {i}") for i in (2, 1, 4)]
     assert places == sorted(places) and "row 0" not in out and "row 3" not in out
     assert "→ 1, 0.9999; the label says 标签是 0" in out
-
-
-def test_pretraining_is_what_makes_the_difference(pf):
-    """With real weights: judgements that training never held, known from pretraining."""
-    pf.edit(COMPARE_FROM_SCRATCH=True, OUTPUT_DIR="out").main()
-    found = results("out")
-    assert found["test_accuracy"] >= 0.9
-    assert found["scratch_accuracy"] <= 0.7

@@ -182,7 +182,7 @@ def test_an_interruption_is_one_line_and_the_run_goes_on(
 def test_kill_9_and_a_truncated_checkpoint_end_as_if_nothing_had_happened(
     run, settings, tmp_path
 ):
-    constants = settings | {"NUM_EPOCHS": 60, "EVAL_STEPS": 5}
+    constants = settings | {"NUM_EPOCHS": 30, "EVAL_STEPS": 5}
     process = run(constants, wait=False)
     deadline = time.time() + 200
     folder = tmp_path / "out"
