@@ -23,9 +23,9 @@
 ④ measure it, save it, use it         评估、保存，用 pipeline 推理
 
 Run it 运行:
-    python pretrain_finetune.py                         # a GPU if there is one, else the CPU
+    python pretrain_finetune.py                         # all GPUs, else the CPU
     CUDA_VISIBLE_DEVICES=0 python pretrain_finetune.py  # the first GPU only 只用第一块 GPU
-    torchrun --nproc_per_node=8 pretrain_finetune.py    # eight GPUs of a machine 单机八卡
+    torchrun --nproc_per_node=8 pretrain_finetune.py    # eight GPUs on a machine 单机八卡
     accelerate launch pretrain_finetune.py              # as set by `accelerate config`
     HF_ENDPOINT=https://hf-mirror.com python pretrain_finetune.py  # a mirror 使用镜像
     uv run pretrain_finetune.py                         # installs the packages above first
@@ -73,8 +73,8 @@ NUM_EPOCHS = 1  # passes over the training rows: 1 for a demo, 3-5 to converge �
 LEARNING_RATE = 2e-5  # small, to protect what pretraining learned; 2e-5 to 5e-5 学习率
 WEIGHT_DECAY = 0.01  # shrinks weights, against overfitting; up to 0.1 权重衰减
 WARMUP_RATIO = 0.1  # share of the steps in which the rate climbs from 0 预热比例
-EVAL_STEPS = 50  # steps between validations, each saves a checkpoint 验证间隔（步）
-TRUNCATION_SIDE = "left"  # long reviews conclude at the end; "right" for news 截断
+EVAL_STEPS = 50  # steps between validations and checkpoints, at most an epoch 验证间隔
+TRUNCATION_SIDE = "left"  # keeps a review's end; "right" keeps the start, for news 截断
 MEAN_POOLING = True  # the top layer starts by averaging all tokens 平均池化起步
 FIT_HEAD = True  # after training, solve for the output layer 训练后求解输出层
 FREEZE_EMBEDDINGS = True  # word vectors stay as pretrained: less work 冻结词向量
@@ -118,7 +118,7 @@ def main():
     names = dataset["train"].features["label"].names
     model, new = build_model(model_name, tokenizer, names)  # `new`: the head, by name
     start_with_averages(model, new)  # [CLS] begins by looking at all tokens alike
-    # Most words do not occur in a few rows: their vectors stay as pretrained. 冻结词向量
+    # A few rows hold few of the words; frozen, all keep their pretrained vectors. 词向量
     model.get_input_embeddings().requires_grad_(not FREEZE_EMBEDDINGS)
 
     log.info("----- 4/7 Fine-tune 微调 -----")
@@ -276,9 +276,9 @@ def read_splits(dataset_name):
             dataset_name = download(dataset_name, repo_type="dataset")
         source = {"path": dataset_name, "name": config, "data_files": DATA_FILES}
         builder = datasets.load_dataset_builder(**source)
-        logging.getLogger(type(builder).__module__).disabled = True  # it raises too
+        logging.getLogger(type(builder).__module__).disabled = True  # it raises as well
         if csv := hasattr(builder.config, "keep_default_na"):
-            # else pandas takes the word "NA" for a gap, and may turn 007 into 7
+            # else pandas takes the word "NA" for a gap, and the text 007 for 7
             words = {TEXT_COLUMN: str, LABEL_COLUMN: str}
             source |= {"keep_default_na": False, "converters": words}
         splits = load_dataset(**source)
@@ -312,7 +312,7 @@ def encode_labels(rows, feature):
     """Labels of any kind → class ids 0 … n-1, the same in every split. 标签编码
 
     `rows`: text, label, split. `feature`: a ClassLabel brings the order of the classes,
-    else it is by size, if all are whole numbers, or by alphabet.
+    else it is by value, if all are whole numbers, or by alphabet.
     Returns `rows` with class ids for labels, and the class names.
     """
     numbers = pd.to_numeric(rows["label"], errors="coerce")
@@ -331,7 +331,7 @@ def encode_labels(rows, feature):
     # neg, negative, pos and positive, in any case, are spelt out
     full = {word[:n]: word.upper() for word in ("negative", "positive") for n in (3, 8)}
     names = LABEL_NAMES or [full.get(name.lower(), name) for name in classes]
-    if len(names) != len(classes):
+    if len(set(LABEL_NAMES or classes)) != len(classes):
         fail(f"LABEL_NAMES must name {len(classes)}: {', '.join(classes)} 个数不符")
     return rows, names if len(set(names)) == len(names) else classes
 
@@ -363,7 +363,7 @@ def pick_rows(rows):
         parts[part] = parts[part][:size]
         if parts[part]["label"].nunique() < (2 if part == "train" else 1):
             fail(f"too few rows for {part}: add rows or raise TRAIN_SIZE 数据行数太少")
-    longest = {"by": "text", "key": lambda text: -text.str.len()}  # first: less padding
+    longest = {"by": "text", "key": lambda text: -text.str.len()}  # comes first
     return {part: parts[part].sort_values(**longest) for part in sizes}
 
 
@@ -382,8 +382,8 @@ def load_tokenizer(model_name):
     """The tokenizer of the model: each has its own vocabulary. 分词器
 
     What is set here is saved with it: the deployed model cuts a text as training did. Of
-    a long text the start is let go: a review's verdict stands at its end, which alone did
-    better than its start in Sun et al., 2019, "How to Fine-Tune BERT for Classification".
+    a long text the start is cut: a review's verdict stands at its end, which alone beat its
+    start in Sun et al., 2019, "How to Fine-Tune BERT for Text Classification?".
     """
     cuts = {"model_max_length": MAX_LENGTH, "truncation_side": TRUNCATION_SIDE}
     with or_fail(f"cannot load MODEL_NAME = {model_name!r}", "check it 请检查"):
@@ -450,7 +450,7 @@ def build_model(model_name, tokenizer, label_names):
     with or_fail(f"cannot load MODEL_NAME = {model_name!r}", "check it 请检查"):
         kind = transformers.AutoModelForSequenceClassification
         model, loading = kind.from_pretrained(model_name, **settings)
-    with or_fail(f"{model_name} cannot read MAX_LENGTH = {MAX_LENGTH}", "less 请调小"):
+    with or_fail(f"{model_name} cannot read MAX_LENGTH = {MAX_LENGTH}", "lower 调小"):
         model(torch.full((1, MAX_LENGTH), len(tokenizer) - 1))  # a trial
     new = loading["missing_keys"] | {key for key, *_ in loading["mismatched_keys"]}
     table = dict.fromkeys(sorted(new), "MISSING     new head, random 新分类头，随机")
@@ -487,7 +487,7 @@ def start_with_averages(model, new):
             if module.in_features == module.out_features:  # a hidden layer
                 torch.nn.init.eye_(module.weight)
                 torch.nn.init.constant_(module.bias, 0.5)
-    log.info("  the top layer starts by looking at all tokens alike 顶层初始均匀注意")
+    log.info("  the top layer starts by looking at all tokens alike 顶层注意力初始均匀")
 
 
 # ---- 4. Train 训练 ----
@@ -495,14 +495,14 @@ def build_trainer(model, tokenizer, tokenized, learning_rate, folder):
     """A `Trainer`: the training loop with validation, checkpoints in `folder`, bf16."""
     for module in model.modules():
         if DROPOUT is not None and isinstance(module, torch.nn.Dropout):
-            # Dropout blanks part of each activation at random, against overfitting. Rows
-            # seen once are not learnt by heart, and attention without it runs faster.
+            # Dropout zeroes activations at random, against overfitting. But one pass over
+            # the rows hardly overfits, and attention without dropout runs faster.
             module.p = DROPOUT
     cuda, process = torch.cuda.is_available(), accelerate.PartialState()
     # under torchrun each GPU has a process, else one process drives them all
     gpus = torch.cuda.device_count() if process.num_processes == 1 else 1
     rows, batch = tokenized["train"], BATCH_SIZE * max(process.num_processes, gpus)
-    rows = group_by_length(rows, batch) if GROUP_BY_LENGTH else rows
+    rows = group_by_length(rows, batch) if GROUP_BY_LENGTH else rows.shuffle(SEED)
     every = min(EVAL_STEPS, int(np.ceil(len(rows) / batch)))  # at least once an epoch
     log.info(f"{len(rows)} rows, {batch} a step, validation every {every} 验证间隔")
     # fmt: off
@@ -524,7 +524,7 @@ def build_trainer(model, tokenizer, tokenized, learning_rate, folder):
             use_cpu=process.device.type == "cpu", dataloader_pin_memory=cuda,
             ddp_find_unused_parameters=False,
         )
-        # The collator pads a batch to its longest row, not to MAX_LENGTH: the same, sooner.
+        # The collator pads a batch to its longest row, not to MAX_LENGTH: less work.
         return transformers.Trainer(
             model=model, args=args, train_dataset=rows, processing_class=tokenizer,
             eval_dataset=tokenized["validation"], compute_metrics=compute_metrics,
@@ -564,7 +564,7 @@ def find_checkpoint(record):
     for folder in sorted(folders, key=lambda folder: -int(folder.name.split("-")[1])):
         try:
             if changed:
-                raise ValueError(f"of another run 属于另一次运行: {changed}")
+                raise ValueError(f"differs from this run 与本次不同: {changed}")
             json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
             huggingface_hub.load_state_dict_from_file(folder / "model.safetensors")
             torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
@@ -653,7 +653,7 @@ def compute_metrics(eval_pred):
 
     precision 精确率 = TP / (TP + FP): of the rows called positive, how many are?
     recall 召回率 = TP / (TP + FN): of the rows that are positive, how many were found?
-    F1 is their harmonic mean, fairer than accuracy where classes differ in number.
+    F1 is their harmonic mean, fairer than accuracy where classes differ in size.
     With two classes, of the second; with more, their mean (macro 宏平均). 0 / 0 is 0.
     """
     logits, labels = eval_pred  # logits: a raw score per class, the highest wins
@@ -756,7 +756,7 @@ def predict(texts):
 def report(scores, test_rows, logits, answers):
     """Log the last screen: the scores, the worst mistakes, what the samples are. 结果
 
-    Reading mistakes teaches more than a score: wrong labels, irony, texts of two minds.
+    Reading mistakes teaches more than a score: wrong labels, irony, mixed reviews.
     `logits` (rows, classes) of `test_rows`; `answers`: what `predict` gave.
     """
     names, labels = test_rows.features["label"].names, np.array(test_rows["label"])
@@ -800,7 +800,7 @@ def check_constants():
     for names, kind, lowest, highest in (
         (f"{sizes} BATCH_SIZE EVAL_STEPS MAX_LENGTH", int, 1, np.inf),
         ("SEED", int, 0, 2**32 - 1),
-        ("NUM_EPOCHS", float, 0.001, 10_000),
+        ("NUM_EPOCHS", float, 1, 10_000),
         ("LEARNING_RATE", float, 1e-9, 0.1),
         ("WEIGHT_DECAY WARMUP_RATIO DROPOUT", float, 0, 0.99),
     ):
@@ -836,7 +836,7 @@ def fail(message):
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(errors="replace")  # "?" where a terminal lacks 中文
-    go_on = "the same command goes on 再次运行即可继续"
+    go_on = "run again to go on from the last checkpoint 再次运行可从检查点继续"
     try:
         main()
     except KeyboardInterrupt:  # Ctrl-C

@@ -106,7 +106,7 @@ def test_a_changed_constant_is_named_and_means_a_fresh_start(train, change):
     code, out, _, steps = train(**change)
     assert (code, steps) == (0, 15)
     assert (
-        f"passed over 跳过: of another run 属于另一次运行: {next(iter(change))}\n"
+        f"passed over 跳过: differs from this run 与本次不同: {next(iter(change))}\n"
         in out
     )
 
@@ -121,7 +121,7 @@ def test_a_finished_run_starts_afresh_and_ends_alike(train):
     before = steady("out"), weights()
     _, out, _, steps = train()
     assert steps == 15 and "Going on" not in out
-    assert "of another run 属于另一次运行: finished" in out
+    assert "differs from this run 与本次不同: finished" in out
     assert (steady("out"), weights()) == before
 
 
@@ -160,12 +160,12 @@ FULL = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (2000, r.RLIM_INFINITY
         (
             "os.kill(os.getpid(), signal.SIGINT)",
             130,
-            "stopped 已中断: the same command",
+            "stopped 已中断: run again to go on",
         ),
         (
             FULL,
             2,
-            "error: disk full 磁盘已满: make room, then the same command goes on",
+            "error: disk full 磁盘已满: make room, then run again to go on",
         ),
     ],
     ids=["Ctrl-C", "full disk"],
