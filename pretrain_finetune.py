@@ -730,7 +730,7 @@ def draw(runs, moved, test_rows, logits):
             loss.plot(history["loss"].dropna(), f"C{color}", label=name)
             accuracy.plot(history["eval_accuracy"].dropna(), f"C{color}o--")
         loss.set(title="Training", xlabel="step", ylabel="training loss (line)")
-        loss.legend(loc="upper center")
+        loss.legend(loc="lower left")
         accuracy.set(ylim=(0, 1.05), ylabel="validation accuracy (dots)")
         ids = range(len(names))
         counts = metrics.confusion_matrix(labels, logits.argmax(1), labels=ids)
