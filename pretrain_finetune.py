@@ -750,7 +750,7 @@ def predict(texts):
     Returns a list of {"label": its name, "score": the model's confidence in [0, 1]}.
     """
     classifier = transformers.pipeline("text-classification", model=OUTPUT_DIR)
-    return classifier(texts, truncation=True)
+    return classifier(texts, truncation=True) if texts else []
 
 
 def report(scores, test_rows, logits, answers):

@@ -113,7 +113,7 @@ def test_every_family(pf, settings, tiny, family, capsys, complaints):
     right = share_right(pf.predict(list(test["text"])), test)
     assert right == pytest.approx(results("out")["test_accuracy"])
     (long,) = pf.predict(["good " * 800])
-    assert long["label"] in ("0", "1") and 0 <= long["score"] <= 1
+    assert long["label"] in ("0", "1") and pf.predict([]) == []
     solved = "fit_head_runtime" in results("out", "train_results.json")
     assert solved == (family != "gpt2")  # its output layer has no bias
     both = (transformers.AutoModel.from_pretrained(f) for f in (tiny(family), "out"))
