@@ -111,7 +111,7 @@ def main():
     dataset = load_data(dataset_name)
 
     log.info("----- 2/7 Tokenize 分词 -----")
-    tokenizer = load_tokenizer(model_name)  # TRUNCATION_SIDE: the end of a long text
+    tokenizer = load_tokenizer(model_name)  # cuts long texts at TRUNCATION_SIDE
     tokenized = tokenize(dataset, tokenizer)
 
     log.info("----- 3/7 A pretrained body with a new head 预训练主干 + 新分类头 -----")
@@ -446,7 +446,7 @@ def build_model(model_name, tokenizer, label_names):
     # precision are too coarse to train. A head of another size is replaced as well.
     settings |= {"pad_token_id": tokenizer.pad_token_id, "dtype": torch.float32}
     settings |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
-    logging.getLogger("transformers.modeling_utils").disabled = True  # our table does
+    logging.getLogger("transformers.modeling_utils").disabled = True  # see the table
     with or_fail(f"cannot load MODEL_NAME = {model_name!r}", "check it 请检查"):
         kind = transformers.AutoModelForSequenceClassification
         model, loading = kind.from_pretrained(model_name, **settings)
@@ -551,7 +551,7 @@ def train(trainer, source):
 def find_checkpoint(record):
     """The newest checkpoint of an unfinished run of the same constants, if it opens.
 
-    Else None, and a fresh start, for which the checkpoints of other runs are removed.
+    Else None, and a fresh start, for which those that differ or do not open are removed.
     `record`: what must be the same besides the constants; both go into run.json.
     """
     free = {"SAMPLE_TEXTS", "COMPARE_FROM_SCRATCH", "REPORT_TO"}  # may change
