@@ -17,8 +17,8 @@
 # ///
 """Pretrain → finetune: the whole workflow in one file. 预训练 → 微调：一个文件走完全流程
 
-① Take a pretrained transformer       取一个预训练模型：它的主干（body）已经懂语言
-② give it a new classification head   换上为你的任务新建、随机初始化的分类头（head）
+① Download a pretrained transformer   下载预训练模型：它的主干（body）已经懂语言
+② give it a new classification head   换上随机初始化的新分类头（head）
 ③ fine-tune both on labelled texts    在带标签的文本上一起微调：学习率小，轮数少
 ④ measure it, save it, use it         评估、保存，用 pipeline 推理
 
@@ -53,7 +53,8 @@ import torch
 import transformers
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_dataset
 from matplotlib import figure, font_manager, rc_context
-from scipy import optimize, special, stats
+from scipy import special, stats
+from scipy.optimize import minimize_scalar
 from sklearn import linear_model, metrics
 
 # ---- Constants: edit these 常量：改这里 ----
@@ -94,15 +95,15 @@ SAMPLE_TEXTS = [  # what the finished model is asked at the end 最后让模型�
 
 # What the program says goes to standard output, as HH:MM:SS | LEVEL | text. 日志
 log = logging.getLogger("pretrain_finetune")
-log.handlers, log.propagate = [logging.StreamHandler(sys.stdout)], False
-form = logging.Formatter("%(asctime)s | %(levelname)s | %(message)s", "%H:%M:%S")
-log.handlers[0].setFormatter(form)
 log.setLevel("INFO")
+log.handlers, log.propagate = [logging.StreamHandler(sys.stdout)], False
+layout = logging.Formatter("%(asctime)s | %(levelname)s | %(message)s", "%H:%M:%S")
+log.handlers[0].setFormatter(layout)
 
 
 # ---- The workflow 主流程 ----
 def main():
-    """The workflow, one step after the other. 一步接一步"""
+    """The whole workflow: each line is a step, each step a function below. 每步一个函数"""
     check_constants()
     pick_device()
     model_name, dataset_name, learning_rate = choose_source()
@@ -115,24 +116,25 @@ def main():
     tokenized = tokenize(dataset, tokenizer)
 
     log.info("----- 3/7 A pretrained body with a new head 预训练主干 + 新分类头 -----")
-    names = dataset["train"].features["label"].names
-    model, new = build_model(model_name, tokenizer, names)  # `new`: the head, by name
-    start_with_averages(model, new)  # [CLS] begins by looking at all tokens alike
-    # A few rows hold few of the words; frozen, all keep their pretrained vectors. 词向量
+    model, head = build_model(model_name, tokenizer, dataset["train"].features["label"])
+    start_with_averages(model, head)  # [CLS] begins by looking at all tokens alike
+    # Few words occur in a few rows: trained, they would leave all the others behind.
     model.get_input_embeddings().requires_grad_(not FREEZE_EMBEDDINGS)
 
     log.info("----- 4/7 Fine-tune 微调 -----")
-    start = {n: w.detach().clone() for n, w in model.base_model.named_parameters()}
+    body = model.base_model.named_parameters()
+    start = {name: w.detach().clone() for name, w in body if w.requires_grad}
     trainer = build_trainer(model, tokenizer, tokenized, learning_rate, OUTPUT_DIR)
-    train_scores = train(trainer, [model_name, dataset_name])
+    train_scores = train(trainer, {"model": model_name, "data": dataset_name})
     moved = measure_movement(model, start)
-    train_scores |= fit_head(trainer, new)  # solves for the output layer 求解输出层
+    # The output layer that training made gives way to the best one for its body. 求解输出层
+    train_scores["fit_head_runtime"] = fit_head(trainer, head)
 
     log.info("----- 5/7 Test, once 测试（只做一次） -----")
     scores, logits = evaluate(trainer, tokenized["test"])
     runs = {"pretrained": trainer}
     if COMPARE_FROM_SCRATCH:
-        runs["from scratch"] = train_from_scratch(trainer, tokenized, new)
+        runs["from scratch"] = train_from_scratch(trainer, tokenized, head)
         scores |= evaluate(runs["from scratch"], tokenized["test"], "scratch")[0]
 
     log.info("----- 6/7 Save 保存 -----")
@@ -165,10 +167,10 @@ def choose_source():
     made below. What the user chose is never replaced. 决定模型和数据从哪里来
     """
     local = Path(MODEL_NAME).exists() and (DATA_FILES or Path(DATASET_NAME).exists())
-    found = [bool(local) or hub_answers()]  # under torchrun the first process decides
-    if not accelerate.utils.broadcast_object_list(found)[0]:
+    online = [bool(local) or hub_answers()]  # under torchrun the first process decides
+    if not accelerate.utils.broadcast_object_list(online)[0]:
         log.warning("No answer from the Hub: local cache only 连不上 Hub，只用缓存")
-        # Else each load would retry for 23 s. HF_HUB_OFFLINE=1, read on import, sets these:
+        # Without these each load retries for 23 s. HF_HUB_OFFLINE=1 would set them on import
         huggingface_hub.constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
     shipped = ("distilbert-base-uncased", "stanfordnlp/imdb", "plain_text", None)
     if (MODEL_NAME, DATASET_NAME, DATASET_CONFIG, DATA_FILES) == shipped:
@@ -188,7 +190,7 @@ def choose_source():
 def hub_answers(seconds=4):
     """Whether the Hub, or the mirror that HF_ENDPOINT names, answers within `seconds`.
 
-    A thread asks, since a request would wait that long for each of the Hub's addresses.
+    A thread asks: a request alone would wait that long for each of the Hub's addresses.
     """
     answers = []
 
@@ -206,9 +208,9 @@ def hub_answers(seconds=4):
 def embedded_reviews():
     """Movie reviews by a small grammar: 2,000 to train, 500 to test, sorted like IMDB.
 
-    The test reviews judge in words that no training review holds, the last eight: counting
-    words is no better than a coin, it takes a model that knows from pretraining that
-    "splendid" is like "wonderful". 内置数据：测试集的褒贬词从不出现在训练集中
+    The test reviews judge in the last eight words of each list, which no training review
+    holds: counting words is no better than a coin, it takes a model that knows from
+    pretraining that "splendid" is like "superb". 内置数据：测试集的褒贬词从不出现在训练集中
     """
     bad = """dull terrible boring clumsy awful tedious lifeless predictable lazy hollow
         dreadful annoying stupid stale ugly horrible pathetic tiresome shallow weak
@@ -222,12 +224,12 @@ def embedded_reviews():
     turned += ["The {it} may be {other}, but in the end the film is {same}."]
     rng = np.random.default_rng(0)  # as real data would be, the same for every SEED
     splits = DatasetDict()
-    for split, rows, part in (("train", 2000, slice(20)), ("test", 500, slice(20, 28))):
+    for split, rows, first, last in (("train", 2000, 0, 20), ("test", 500, 20, 28)):
+        its, words = aspects.split(), [side.split()[first:last] for side in (bad, good)]
         texts, labels = [], [0] * (rows // 2) + [1] * (rows // 2)
-        words, its = [side.split()[part] for side in (bad, good)], aspects.split()
         for label in labels:
             slots = {"it": its, "same": words[label], "other": words[1 - label]}
-            texts.append("")
+            texts.append("")  # and three sentences after it
             for template in rng.choice(plain * 3 + turned, 3):
                 filled = {slot: rng.choice(slots[slot]) for slot in slots}
                 texts[-1] += template.format(**filled) + " "
@@ -254,31 +256,31 @@ def load_data(dataset_name):
     dataset = DatasetDict()
     for part, frame in pick_rows(rows).items():
         dataset[part] = Dataset.from_pandas(frame, features, preserve_index=False)
-        counts = frame["label"].map(dict(enumerate(names))).value_counts()
-        log.info(f"{part:>10} {len(frame):6} rows 行: {counts[:8].to_dict()}")
-    row = dataset["train"][-1]  # they are sorted, the shortest last
+        counts = zip(names, np.bincount(frame["label"]).tolist(), strict=False)
+        log.info(f"{part:>10} {len(frame):6} rows 行: {dict(list(counts)[:8])}")
+    row = dataset["train"][-1]  # the shortest
     log.info(f"a row 一行: {shorten(row['text'], 60)!r} → {names[row['label']]}")
     if leaked := set(dataset["train"]["text"]) & set(dataset["test"]["text"]):
         log.warning(f"Leakage: {len(leaked)} texts of test are in train too 数据泄漏")
     return dataset
 
 
-def read_splits(dataset_name):
+def read_splits(name):
     """The train split as it is, validation and test if there are, and no other one."""
-    if dataset_name == "generated reviews":
+    if name == "generated reviews":
         return embedded_reviews()
-    config = None if DATA_FILES else DATASET_CONFIG
-    what = f"{dataset_name!r}, DATASET_CONFIG = {config!r}, DATA_FILES = {DATA_FILES}"
-    with or_fail(f"cannot load DATASET_NAME = {what}", "check these names 请检查名称"):
-        if not (DATA_FILES or "/" in dataset_name or Path(dataset_name).exists()):
+    advice = "check it, DATASET_CONFIG and DATA_FILES 请检查这三个常量"
+    with or_fail(f"cannot load DATASET_NAME = {name!r}", advice):
+        if not (DATA_FILES or "/" in name or Path(name).exists()):
             # load_dataset wants "owner/name"; the Hub still serves old short names
-            download = huggingface_hub.snapshot_download
-            dataset_name = download(dataset_name, repo_type="dataset")
-        source = {"path": dataset_name, "name": config, "data_files": DATA_FILES}
+            name = huggingface_hub.snapshot_download(name, repo_type="dataset")
+        config = None if DATA_FILES else DATASET_CONFIG
+        source = {"path": name, "name": config, "data_files": DATA_FILES}
         builder = datasets.load_dataset_builder(**source)
-        logging.getLogger(type(builder).__module__).disabled = True  # it raises as well
-        if csv := hasattr(builder.config, "keep_default_na"):
-            # else pandas takes the word "NA" for a gap, and the text 007 for 7
+        # what is wrong with a file, its reader logs and raises: once is enough
+        logging.getLogger(type(builder).__module__).disabled = True
+        if csv := type(builder).__name__ == "Csv":
+            # without these, pandas takes the word "NA" for a gap and the text 007 for 7
             words = {TEXT_COLUMN: str, LABEL_COLUMN: str}
             source |= {"keep_default_na": False, "converters": words}
         splits = load_dataset(**source)
@@ -290,7 +292,7 @@ def read_splits(dataset_name):
 
 
 def usable_rows(data, split):
-    """A split as a pandas frame of `text` and `label`, both strings, none missing."""
+    """A split as a pandas frame of `text`, `label` and `split`: strings, none missing."""
     for name in (TEXT_COLUMN, LABEL_COLUMN):
         if not isinstance(data.features.get(name), Value | ClassLabel):
             fail(f"{split} has no column {name!r}, only {data.column_names} 没有这一列")
@@ -316,32 +318,33 @@ def encode_labels(rows, feature):
     Returns `rows` with class ids for labels, and the class names.
     """
     numbers = pd.to_numeric(rows["label"], errors="coerce")
-    key = str
     if not isinstance(feature, ClassLabel) and numbers.notna().all():
         if (numbers % 1).any():
             fail(f"{LABEL_COLUMN!r} holds fractions: give classes 标签含小数，不是类别")
-        rows, key = rows.assign(label=numbers.astype(int).astype(str)), int  # 02 is 2
+        rows = rows.assign(label=numbers.astype(int))  # 02 is 2, and 9 comes before 10
     seen = set(rows["label"][rows["split"] == "train"])
     if len(seen) < 2:
         fail("train has rows of fewer than two classes: add some 训练集至少要两个类别")
-    classes = getattr(feature, "names", sorted(seen, key=key))
-    if unknown := sorted(set(rows["label"]) - set(classes)):
+    classes = [str(label) for label in getattr(feature, "names", sorted(seen))]
+    labels = rows["label"].astype(str)
+    if unknown := sorted(set(labels) - set(classes)):
         fail(f"labels that training never saw: {', '.join(unknown[:5])} 出现未知标签")
-    rows = rows.assign(label=pd.Categorical(rows["label"], classes).codes.astype(int))
-    # neg, negative, pos and positive, in any case, are spelt out
-    full = {word[:n]: word.upper() for word in ("negative", "positive") for n in (3, 8)}
-    names = LABEL_NAMES or [full.get(name.lower(), name) for name in classes]
-    if len(set(LABEL_NAMES or classes)) != len(classes):
+    rows = rows.assign(label=pd.Categorical(labels, classes).codes.astype(int))
+    if LABEL_NAMES and len(set(LABEL_NAMES)) != len(classes):
         fail(f"LABEL_NAMES must name {len(classes)}: {', '.join(classes)} 个数不符")
-    return rows, names if len(set(names)) == len(names) else classes
+    full = {"neg": "NEGATIVE", "pos": "POSITIVE"}
+    full |= {"negative": "NEGATIVE", "positive": "POSITIVE"}
+    names = LABEL_NAMES or [full.get(name.lower(), name) for name in classes]
+    return rows, (names if len(set(names)) == len(classes) else classes)
 
 
 def pick_rows(rows):
     """Decide which rows are train, validation and test. 划分互不相交的三部分
 
     Without a labelled test split, validation is the test. A part still missing is carved
-    from the training rows that TRAIN_SIZE leaves over; if these are too few, it is a tenth
-    of all. `rows`: text, class id, split. Returns part → text and class id.
+    from the training rows that TRAIN_SIZE (None: half of them) leaves over; if they are too
+    few, it is a tenth of all at most. `rows`: text, class id, split. Returns part → text
+    and class id, the longest text first: batches of like length need less padding.
     """
     sizes = {"train": TRAIN_SIZE, "validation": VALIDATION_SIZE, "test": TEST_SIZE}
     # Data sets are often stored sorted: IMDB's first 200 rows are all negative.
@@ -352,10 +355,10 @@ def pick_rows(rows):
         parts["test"] = parts.pop("validation")
     total = len(parts["train"])
     tenth = max(1, total // 10)
-    carve = {part: size or tenth for part, size in sizes.items() if part not in parts}
-    few = total - sum(carve.values()) < (TRAIN_SIZE or total // 2)
-    for part, size in carve.items():  # from the end of the training rows
-        count = tenth if few else size
+    missing = {part: size or tenth for part, size in sizes.items() if part not in parts}
+    spare = total - (TRAIN_SIZE or total // 2)
+    for part, count in missing.items():  # from the end of the training rows
+        count = count if sum(missing.values()) <= spare else min(count, tenth)
         parts["train"], parts[part] = parts["train"][:-count], parts["train"][-count:]
     for part, size in sizes.items():
         if size and len(parts[part]) < size:
@@ -363,14 +366,14 @@ def pick_rows(rows):
         parts[part] = parts[part][:size]
         if parts[part]["label"].nunique() < (2 if part == "train" else 1):
             fail(f"too few rows for {part}: add rows or raise TRAIN_SIZE 数据行数太少")
-    longest = {"by": "text", "key": lambda text: -text.str.len()}  # comes first
-    return {part: parts[part].sort_values(**longest) for part in sizes}
+        parts[part] = parts[part].sort_values("text", key=lambda text: -text.str.len())
+    return {part: parts[part] for part in sizes}
 
 
 def interleave(labels):
-    """Positions in `labels` that spread each class evenly over the whole, in its order.
+    """Positions in `labels` that spread each class evenly: a a a b b → a b a b a. 分层
 
-    So every slice holds the classes nearly in proportion: it is stratified. 分层
+    So every slice of the rows holds the classes nearly in proportion: it is stratified.
     """
     groups = pd.Series(np.array(labels)).groupby(np.array(labels))
     place = (groups.cumcount() + 0.5) / groups.transform("size")  # from 0 to 1
@@ -406,7 +409,7 @@ def tokenize(dataset, tokenizer):
         return tokenizer(batch["text"], truncation=True)
 
     done = dataset.map(to_ids, batched=True, remove_columns="text", desc="Tokenizing")
-    ids = done["train"][-1]["input_ids"][:12]
+    ids = done["train"][-1]["input_ids"][:8]
     log.info(f"{' '.join(tokenizer.convert_ids_to_tokens(ids))} → {ids}")
     return done
 
@@ -414,11 +417,10 @@ def tokenize(dataset, tokenizer):
 def group_by_length(rows, batch):
     """Reorder `rows` into batches of like length and equal shares of the classes.
 
-    A batch is as long as its longest row; the rest is padding, computed for nothing. And
-    a batch of mostly positive rows pushes every answer towards positive, until the next
-    one pushes back. So each pool of 8 batches, drawn at random, spreads each class from
-    its shortest text to its longest; then the batches are shuffled. Every epoch sees them
-    in this order, so a run can be taken up anywhere. 按长度分批，每批各类比例一致
+    A batch is as long as its longest row, the rest is padding, computed for nothing; and
+    a batch of mostly positive rows pushes all answers towards positive. So each pool of 8
+    batches, drawn at random, spreads each class from its shortest text to its longest; then
+    the batches are shuffled, in the same order for each epoch. 按长度分批，每批各类比例一致
     """
     rng = np.random.default_rng(SEED)
     lengths = np.array([len(ids) for ids in rows["input_ids"]])
@@ -433,61 +435,58 @@ def group_by_length(rows, batch):
 
 
 # ---- 3. Model: pretrained body, new head 模型：预训练主干，新分类头 ----
-def build_model(model_name, tokenizer, label_names):
-    """The pretrained body under a new, random head with one output per label.
+def build_model(model_name, tokenizer, label):
+    """The pretrained body under a new, random head with one output for each class.
 
-    Returns the model, and the names of the parameters that the checkpoint lacks: they
-    are the new head, whatever the architecture calls it.
+    `label`: the `ClassLabel` to predict. Returns the model and its head: the names of the
+    parameters that the checkpoint lacks or has in another size, whatever they are called.
     """
     transformers.set_seed(SEED)  # the new head is random: the same seed, the same head
-    names = dict(enumerate(label_names))
-    settings = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
-    # A decoder classifies by the last token before the padding. Weights stored in half
-    # precision are too coarse to train. A head of another size is replaced as well.
-    settings |= {"pad_token_id": tokenizer.pad_token_id, "dtype": torch.float32}
-    settings |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
-    logging.getLogger("transformers.modeling_utils").disabled = True  # see the table
+    logging.getLogger("transformers.modeling_utils").disabled = True  # its own report
     with or_fail(f"cannot load MODEL_NAME = {model_name!r}", "check it 请检查"):
-        kind = transformers.AutoModelForSequenceClassification
-        model, loading = kind.from_pretrained(model_name, **settings)
+        model, loading = transformers.AutoModelForSequenceClassification.from_pretrained(
+            model_name, id2label=dict(enumerate(label.names)),
+            label2id={name: i for i, name in enumerate(label.names)},
+            pad_token_id=tokenizer.pad_token_id,  # a decoder reads the token before it
+            dtype=torch.float32,  # weights stored in half precision are too coarse to train
+            ignore_mismatched_sizes=True, output_loading_info=True,
+        )  # fmt: skip
     with or_fail(f"{model_name} cannot read MAX_LENGTH = {MAX_LENGTH}", "lower 调小"):
-        model(torch.full((1, MAX_LENGTH), len(tokenizer) - 1))  # a trial
-    new = loading["missing_keys"] | {key for key, *_ in loading["mismatched_keys"]}
-    table = dict.fromkeys(sorted(new), "MISSING     new head, random 新分类头，随机")
-    old = sorted(loading["unexpected_keys"])
-    table |= dict.fromkeys(old, "UNEXPECTED  old head, discarded 旧头，丢弃")
-    for key in list(table)[:10]:
-        log.info(f"  {key:<26} {table[key]}")
-    head = sum(model.get_parameter(name).numel() for name in new)
-    body = model.num_parameters() - head
-    log.info(f"  parameters 参数: {body:,} pretrained 主干, {head:,} new 分类头")
-    return model, new
+        model(torch.full((1, MAX_LENGTH), len(tokenizer) - 1))  # the longest text
+    head = loading["missing_keys"] | {key for key, *_ in loading["mismatched_keys"]}
+    for name in sorted(head)[:5]:
+        log.info(f"  {name:<26} MISSING     new head, random 新分类头，随机")
+    for name in sorted(loading["unexpected_keys"])[:5]:
+        log.info(f"  {name:<26} UNEXPECTED  old head, discarded 旧头，丢弃")
+    new = sum(model.get_parameter(name).numel() for name in head)
+    body = model.num_parameters() - new
+    log.info(f"  parameters 参数: {body:,} pretrained 主干, {new:,} new 分类头")
+    return model, head
 
 
-def start_with_averages(model, new):
-    """Let the head read the average of all tokens, not [CLS] alone. 平均池化起步
+def start_with_averages(model, head):
+    """Let the head read the average of all tokens, not [CLS] alone. 以平均池化为起点
 
     The head looks at one token, [CLS], which pretraining seldom asked for a summary; the
     average over the text knows more. Attention compares a token's query with the others'
     keys: a query of zero likes all alike, so the top layer starts with one. The head's new
     hidden layer, if any, starts as a pass-through: x + 0.5 mostly survives ReLU and tanh.
-    Its output layer starts at zero: there are no chance opinions to unlearn first. All of
-    them train on from there. `new`: the head's parameters, by name; without any, or
-    without such a top layer, `model` stays as it is.
+    Its output layer starts at zero, with no chance opinions to unlearn. From there all of
+    them train. Without a `head`, or such a top layer, `model` stays as it is.
     """
     modules = dict(model.named_modules())
     queries = [name for name in modules if name.endswith((".query", ".q_lin"))]
-    if not (MEAN_POOLING and new and len(queries) == model.config.num_hidden_layers):
+    if not (MEAN_POOLING and head and len(queries) == model.config.num_hidden_layers):
         return
     for parameter in modules[queries[-1]].parameters():
         torch.nn.init.zeros_(parameter)
     for name, module in modules.items():
-        if f"{name}.weight" in new and isinstance(module, torch.nn.Linear):
+        if f"{name}.weight" in head and isinstance(module, torch.nn.Linear):
             torch.nn.init.zeros_(module.weight)  # the output layer
             if module.in_features == module.out_features:  # a hidden layer
                 torch.nn.init.eye_(module.weight)
                 torch.nn.init.constant_(module.bias, 0.5)
-    log.info("  the top layer starts by looking at all tokens alike 顶层注意力初始均匀")
+    log.info("  the top layer starts by looking at all tokens alike 顶层初始为平均")
 
 
 # ---- 4. Train 训练 ----
@@ -510,19 +509,20 @@ def build_trainer(model, tokenizer, tokenized, learning_rate, folder):
         args = transformers.TrainingArguments(
             output_dir=folder, report_to=REPORT_TO, seed=SEED, num_train_epochs=NUM_EPOCHS,
             per_device_train_batch_size=BATCH_SIZE, learning_rate=learning_rate,
-            weight_decay=WEIGHT_DECAY, warmup_steps=WARMUP_RATIO,  # < 1: share of all steps
+            # warm-up below 1: a share of all steps. Adam divides a step by the size of recent
+            # gradients: of 50 steps, not 1,000, as they grow (Liu et al., 2019, RoBERTa)
+            weight_decay=WEIGHT_DECAY, warmup_steps=WARMUP_RATIO, adam_beta2=0.98,
             train_sampling_strategy="sequential" if GROUP_BY_LENGTH else "random",
             # validation and a checkpoint; of these the newest and the best are kept
             eval_strategy="steps", eval_steps=every, save_steps=every, save_total_limit=2,
             load_best_model_at_end=True, metric_for_best_model="accuracy",
-            enable_jit_checkpoint=True,  # one more on SIGTERM, a cluster's notice
-            logging_steps=max(1, every // 5),  # points on the curve of the loss
+            enable_jit_checkpoint=folder == OUTPUT_DIR,  # one more on SIGTERM
             # no gradients to keep: a GPU has room for more; a CPU is faster with few rows
             per_device_eval_batch_size=BATCH_SIZE * (4 if cuda else 1),
             # mixed precision: the arithmetic in bf16, the weights in fp32
             bf16=cuda and torch.cuda.is_bf16_supported(including_emulation=False),
             use_cpu=process.device.type == "cpu", dataloader_pin_memory=cuda,
-            ddp_find_unused_parameters=False,
+            ddp_find_unused_parameters=False, logging_steps=max(1, every // 5),
         )
         # The collator pads a batch to its longest row, not to MAX_LENGTH: less work.
         return transformers.Trainer(
@@ -535,11 +535,11 @@ def build_trainer(model, tokenizer, tokenized, learning_rate, folder):
 def train(trainer, source):
     """Train body and head, or go on where a run of the same constants was interrupted.
 
-    `source`: the model and the data set in use. Returns Trainer's metrics.
-    Exits with code 143 after SIGTERM. 训练；中断后可断点续训
+    `source`: the model and the data set, which may not be those of the constants. Returns
+    Trainer's metrics. Exits with code 143 after SIGTERM. 训练；中断后可断点续训
     """
-    record = {"source": source, "processes": trainer.args.world_size}
-    found = [trainer.is_world_process_zero() and find_checkpoint(record)]
+    source = source | {"processes": trainer.args.world_size}
+    found = [find_checkpoint(source) if trainer.is_world_process_zero() else None]
     accelerate.utils.broadcast_object_list(found)  # the first process decides for all
     scores = trainer.train(resume_from_checkpoint=found[0]).metrics
     if trainer.state.global_step < trainer.state.max_steps:
@@ -548,17 +548,18 @@ def train(trainer, source):
     return scores
 
 
-def find_checkpoint(record):
+def find_checkpoint(source):
     """The newest checkpoint of an unfinished run of the same constants, if it opens.
 
-    Else None, and a fresh start, for which those that differ or do not open are removed.
-    `record`: what must be the same besides the constants; both go into run.json.
+    Else None, for a fresh start, which run.json records. Checkpoints that differ or do not
+    open are removed. `source`: what must be the same besides the constants.
     """
-    free = {"SAMPLE_TEXTS", "COMPARE_FROM_SCRATCH", "REPORT_TO"}  # may change
-    record |= {name: value for name, value in constants().items() if name not in free}
-    record = json.loads(json.dumps(record | {"finished": False}))  # lists for tuples
+    free = "SAMPLE_TEXTS", "COMPARE_FROM_SCRATCH", "REPORT_TO"  # training ignores them
+    record = {name: value for name, value in constants().items() if name not in free}
+    record |= source | {"finished": False}
+    record = json.loads(json.dumps(record))  # as it will be read back: lists for tuples
     file = Path(OUTPUT_DIR, "run.json")
-    before = json.loads(file.exists() and file.read_text(encoding="utf-8") or "{}")
+    before = json.loads(file.read_text() or "{}") if file.exists() else {}
     changed = ", ".join(name for name in record if before.get(name) != record[name])
     folders = Path(OUTPUT_DIR).glob("checkpoint-*[0-9]")
     for folder in sorted(folders, key=lambda folder: -int(folder.name.split("-")[1])):
@@ -573,64 +574,64 @@ def find_checkpoint(record):
         except Exception as error:  # noqa: BLE001 - a kill may leave files cut short
             log.warning(f"{folder} is passed over 跳过: {error}")
             shutil.rmtree(folder)
-    file.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+    file.write_text(json.dumps(record, indent=1))
 
 
 def measure_movement(model, start):
-    """How far training moved each part of the body: part → |change| / |start|. 移动了多远
+    """How far training moved each part of the body: part → |change| / |start|. 变化了多少
 
-    Small steps leave it near its `start`, the parameters before training, by name; raise
-    LEARNING_RATE, and watch it go.
+    Small steps leave it near its `start`, the weights before training, by name; raise
+    LEARNING_RATE, and watch it go. Frozen weights are not counted.
     """
-    parts, squares = [], []
-    for name, now in model.base_model.named_parameters():
+    rows = []
+    for name, before in start.items():
         layer = re.search(r"\.(\d+)\.", name)
-        parts.append(f"layer {int(layer[1]) + 1}" if layer else name.split(".")[0])
-        both = (now.detach().cpu() - start[name], start[name])
-        squares.append([weights.square().sum().item() for weights in both])
-    sums = pd.DataFrame(squares).groupby(parts, sort=False).sum()
-    whole = np.sqrt(sums[0].sum() / sums[1].sum())
-    log.info(f"Training moved the body by {whole:.2%} of its size 主干参数移动的比例")
-    return np.sqrt(sums[0] / sums[1])
+        part = f"layer {int(layer[1]) + 1}" if layer else name.split(".")[0]
+        change = model.base_model.get_parameter(name).detach().cpu() - before
+        rows.append([part, change.square().sum().item(), before.square().sum().item()])
+    squares = pd.DataFrame(rows, columns=["part", "change", "start"])
+    sums = squares.groupby("part", sort=False).sum()
+    whole = np.sqrt(sums["change"].sum() / sums["start"].sum())
+    log.info(f"Training moved the body by {whole:.2%} of its size 主干参数的相对变化量")
+    return np.sqrt(sums["change"] / sums["start"])
 
 
-def fit_head(trainer, new):
+def fit_head(trainer, head):
     """Solve for the output layer on what the trained body makes of the rows. 求解输出层
 
     A few small steps leave the new output layer far from its best, but on fixed features
     the best linear layer needs no steps: ridge regression computes it (10,000 rows are
     plenty), with the penalty of least leave-one-out error. The body has seen these rows
     and is too sure of them, so one factor fits the confidence to the validation rows (Guo
-    et al., 2017, "On Calibration of Modern Neural Networks"). `new`: the head's names; its
-    last layer is solved for if it has a bias. Returns {"fit_head_runtime": seconds}.
+    et al., 2017, "On Calibration of Modern Neural Networks"). `head`: its parameters'
+    names; its last layer is solved for if it has a bias. Returns the seconds it took.
     """
     began, model = time.time(), trainer.model
-    names = [name for name, _ in model.named_modules() if f"{name}.bias" in new]
-    if not (FIT_HEAD and names):
-        return {}
-    output = model.get_submodule(names[-1])
-    # For now the model answers with its features; without labels, no loss is computed.
-    model.set_submodule(names[-1], torch.nn.Identity())
+    layers = [name for name, _ in model.named_modules() if f"{name}.bias" in head]
+    if not (FIT_HEAD and layers):
+        return 0.0
     rows = trainer.train_dataset.select(range(min(10_000, len(trainer.train_dataset))))
-    seen = trainer.predict(rows.remove_columns("label")).predictions
+    output = model.get_submodule(layers[-1])
+    # For now the model answers with its features; without labels, no loss is computed.
+    model.set_submodule(layers[-1], torch.nn.Identity())
+    features = trainer.predict(rows.remove_columns("label")).predictions
     unseen = trainer.predict(trainer.eval_dataset.remove_columns("label")).predictions
-    model.set_submodule(names[-1], output)
+    model.set_submodule(layers[-1], output)
     one_hot = np.eye(output.out_features)[rows["label"]]
-    ridge = linear_model.RidgeCV(np.logspace(-3, 5, 33)).fit(seen, one_hot)
-    said = torch.tensor(ridge.predict(unseen))
-    true = torch.tensor(trainer.eval_dataset["label"])
+    ridge = linear_model.RidgeCV(np.logspace(-3, 5, 33)).fit(features, one_hot)
+    logits = torch.tensor(ridge.predict(unseen))
+    labels = torch.tensor(trainer.eval_dataset["label"])
+    hits = (logits.argmax(1) == labels).double().mean()
+    log.info(f"Output layer solved for: validation accuracy {hits:.4f} 求解输出层")
     # smoothed as if two rows more had been guessed (Platt, 1999): no answer is ever sure
-    loss = torch.nn.CrossEntropyLoss(label_smoothing=2 / (len(true) + 2))
-    fit = optimize.minimize_scalar(
-        lambda x: loss(x * said, true).item(), bounds=(0, 99)
-    )
-    with torch.no_grad():
-        output.weight.copy_(fit.x * torch.tensor(ridge.coef_))
-        output.bias.copy_(fit.x * torch.tensor(ridge.intercept_))
-    return {"fit_head_runtime": time.time() - began}
+    loss = torch.nn.CrossEntropyLoss(label_smoothing=2 / (len(labels) + 2))
+    fit = minimize_scalar(lambda x: loss(x * logits, labels).item(), bounds=(0, 99))
+    solved = {"weight": ridge.coef_, "bias": ridge.intercept_}
+    output.load_state_dict({key: torch.tensor(fit.x * w) for key, w in solved.items()})
+    return time.time() - began
 
 
-def train_from_scratch(trainer, tokenized, new):
+def train_from_scratch(trainer, tokenized, head):
     """The same without what pretraining taught: random weights, all free to train. 对照
 
     On the embedded default it is near chance by construction: the test's words of
@@ -638,12 +639,12 @@ def train_from_scratch(trainer, tokenized, new):
     """
     log.info("The same from random weights, to compare 随机初始化，同样训练作对照:")
     transformers.set_seed(SEED)
-    model = type(trainer.model)(trainer.model.config)
-    start_with_averages(model, new)
+    model = type(trainer.model)(trainer.model.config)  # made anew: random weights
+    start_with_averages(model, head)
     tokenizer, rate = trainer.processing_class, trainer.args.learning_rate
     scratch = build_trainer(model, tokenizer, tokenized, rate, f"{OUTPUT_DIR}/scratch")
     scratch.train()
-    fit_head(scratch, new)
+    fit_head(scratch, head)
     return scratch
 
 
@@ -658,9 +659,9 @@ def compute_metrics(eval_pred):
     """
     logits, labels = eval_pred  # logits: a raw score per class, the highest wins
     guesses = np.argmax(logits, axis=-1)
-    how = {"average": "binary" if np.shape(logits)[-1] == 2 else "macro"}
+    average = "binary" if np.shape(logits)[-1] == 2 else "macro"
     score = metrics.precision_recall_fscore_support
-    precision, recall, f1, _ = score(labels, guesses, zero_division=0, **how)
+    precision, recall, f1, _ = score(labels, guesses, average=average, zero_division=0)
     accuracy = float(np.mean(guesses == labels))
     return {"accuracy": accuracy, "f1": f1, "precision": precision, "recall": recall}
 
@@ -690,14 +691,13 @@ def save(trainer, train_scores, scores, model_name, dataset_name):
     base = "sentence-transformers/all-MiniLM-L6-v2" if embedded else model_name
     used = constants() | {"LEARNING_RATE": trainer.args.learning_rate}
     recipe = [f"{k} {v}" for k, v in used.items() if isinstance(v, int | float)]
-    tested = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
     card = f"""---
 pipeline_tag: text-classification
 {"" if Path(base).exists() else f"base_model: {base}"}
 ---
 # {Path(base).name}, fine-tuned on {dataset_name}{" (NOT IMDB)" if embedded else ""}
 - labels: {", ".join(trainer.model.config.id2label.values())}
-- tested: {tested}
+- tested: {", ".join(f"{name} {score:.4f}" for name, score in scores.items())}
 - recipe: TRUNCATION_SIDE {TRUNCATION_SIDE}, {", ".join(recipe)}
 - use: `pipeline("text-classification", model="this folder")("A text.", truncation=True)`
 
@@ -705,8 +705,7 @@ pipeline_tag: text-classification
 """
     Path(OUTPUT_DIR, "README.md").write_text(card, encoding="utf-8")
     run = Path(OUTPUT_DIR, "run.json")
-    done = json.loads(run.read_text(encoding="utf-8")) | {"finished": True}
-    run.write_text(json.dumps(done, indent=1, ensure_ascii=False), encoding="utf-8")
+    run.write_text(run.read_text().replace('"finished": false', '"finished": true'))
     log.info(f"Saved in {OUTPUT_DIR} 已保存")
 
 
@@ -718,27 +717,27 @@ def draw(runs, moved, test_rows, logits):
     names, labels = test_rows.features["label"].names, test_rows["label"]
     fonts = font_manager.get_font_names()
     chinese = sorted(font for font in fonts if re.search("CJK|Hei|Song|PingFang", font))
-    if not chinese and max("".join(names)) > "\u2e80":
+    if not (chinese or "".join(names).isascii()):
         names = range(len(names))  # no font for 中文: class ids
     with rc_context({"font.family": ["DejaVu Sans", *chinese[:1]]}):
         size = max(4.5, 0.3 * len(names))  # inches
         picture = figure.Figure((3 * size + 2, size), layout="constrained")
-        loss, matrix, layers = picture.subplots(1, 3)
-        accuracy = loss.twinx()
+        curves, matrix, bars = picture.subplots(1, 3)
+        dots = curves.twinx()
         for color, (name, trainer) in enumerate(runs.items()):
             history = pd.DataFrame(trainer.state.log_history).set_index("step")
-            loss.plot(history["loss"].dropna(), f"C{color}", label=name)
-            accuracy.plot(history["eval_accuracy"].dropna(), f"C{color}o--")
-        loss.set(title="Training", xlabel="step", ylabel="training loss (line)")
-        loss.legend(loc="lower left")
-        accuracy.set(ylim=(0, 1.05), ylabel="validation accuracy (dots)")
-        ids = range(len(names))
-        counts = metrics.confusion_matrix(labels, logits.argmax(1), labels=ids)
-        shown = metrics.ConfusionMatrixDisplay(counts, display_labels=names)
-        shown.plot(ax=matrix, cmap="Blues", colorbar=False, xticks_rotation=45)
+            curves.plot(history["loss"].dropna(), f"C{color}", label=name)
+            dots.plot(history["eval_accuracy"].dropna(), f"C{color}o--")
+        curves.set(title="Training", xlabel="step", ylabel="training loss (line)")
+        curves.legend(loc="lower left")
+        dots.set(ylim=(0, 1.05), ylabel="validation accuracy (dots)")
+        metrics.ConfusionMatrixDisplay.from_predictions(
+            labels, logits.argmax(1), labels=range(len(names)), display_labels=names,
+            ax=matrix, cmap="Blues", colorbar=False, xticks_rotation=45,
+        )  # fmt: skip
         matrix.set(title="Test: labels and answers")
-        layers.barh(moved.index, moved)
-        layers.set(title="How far training moved it", xlabel="|change| / |start|")
+        bars.barh(moved.index, moved)
+        bars.set(title="How far training moved the body", xlabel="|change| / |start|")
         picture.savefig(Path(OUTPUT_DIR, "results.png"), dpi=120)
 
 
@@ -761,7 +760,7 @@ def report(scores, test_rows, logits, answers):
     """
     names, labels = test_rows.features["label"].names, np.array(test_rows["label"])
     low, high = scores["test_accuracy_low"], scores["test_accuracy_high"]
-    whose = f"for 针对 {names[1]}" if len(names) == 2 else "macro: class mean 宏平均"
+    whose = f"of 正类 {names[1]}" if len(names) == 2 else "macro: class mean 宏平均"
     notes = {"accuracy": f"95% interval 置信区间 {low:.4f} to {high:.4f}"}
     notes |= {"f1": whose, "precision": whose, "recall": whose}
     notes["majority_baseline"] = "always the most frequent label 总猜最多的类"
@@ -775,41 +774,42 @@ def report(scores, test_rows, logits, answers):
         by = {"labels": range(len(names)), "target_names": names, "zero_division": 0}
         log.info("Each 各类\n" + metrics.classification_report(labels, guesses, **by))
     wrong = np.flatnonzero(guesses != labels)
-    log.info(f"Wrong 错误: {len(wrong)} of {len(labels)}; the most confident 最自信的:")
+    log.info(f"Wrong 错误: {len(wrong)} of {len(labels)}; the surest 最有把握的错误:")
     for i in wrong[np.argsort(-confidence[wrong], kind="stable")][:3].tolist():
         log.info("  " + shorten(test_rows[i]["text"], 80, placeholder=" …"))
         said, true = names[guesses[i]], names[labels[i]]
         log.info(f"    → {said}, {confidence[i]:.4f}; the label says 标签是 {true}")
     log.info("Inference / 推理:")
-    for text, said in zip(SAMPLE_TEXTS, answers, strict=True):
-        face = {"positive": " 😊", "negative": " 😞"}.get(said["label"].lower(), "")
+    for text, answer in zip(SAMPLE_TEXTS, answers, strict=True):
+        label, score = answer["label"], answer["score"]
+        face = {"POSITIVE": " 😊", "NEGATIVE": " 😞"}.get(label.upper(), "")
         log.info("  " + shorten(text, 80, placeholder=" …"))
-        log.info(f"    → {said['label']}{face}  confidence 置信度 {said['score']:.4f}")
+        log.info(f"    → {label}{face}  confidence 置信度 {score:.4f}")
     log.info(f"All in one picture 结果图: {Path(OUTPUT_DIR, 'results.png')}")
 
 
-# ---- What protects the workflow 保护措施：日志、检查、报错 ----
+# ---- What protects the workflow 保护措施：检查与报错 ----
 def constants():
     """The constants as they are now, by name: for the checks, run.json and the card."""
     return {name: value for name, value in globals().items() if name.isupper()}
 
 
 def check_constants():
-    """End if a constant cannot work, before anything is loaded or written. 检查常量"""
-    sizes = "TRAIN_SIZE VALIDATION_SIZE TEST_SIZE"
-    for names, kind, lowest, highest in (
-        (f"{sizes} BATCH_SIZE EVAL_STEPS MAX_LENGTH", int, 1, np.inf),
+    """End if a constant cannot work, before anything is loaded. 检查常量"""
+    for names, kind, low, high in (
+        ("TRAIN_SIZE VALIDATION_SIZE TEST_SIZE", int | None, 1, np.inf),
+        ("BATCH_SIZE EVAL_STEPS MAX_LENGTH", int, 1, np.inf),
         ("SEED", int, 0, 2**32 - 1),
-        ("NUM_EPOCHS", float, 1, 10_000),
+        ("NUM_EPOCHS", int | float, 1, 10_000),
         ("LEARNING_RATE", float, 1e-9, 0.1),
-        ("WEIGHT_DECAY WARMUP_RATIO DROPOUT", float, 0, 0.99),
+        ("WEIGHT_DECAY WARMUP_RATIO", int | float, 0, 0.99),
+        ("DROPOUT", int | float | None, 0, 0.99),
     ):
         for name in names.split():
-            value = constants()[name]
-            fits = isinstance(value, int | kind) and lowest <= value <= highest
-            if not (fits or value is None and name in f"{sizes} DROPOUT".split()):
-                limits = f"{kind.__name__} from {lowest} to {highest}"
-                fail(f"{name} = {value!r} must be {limits} 常量取值无效")
+            now = constants()[name]
+            if not isinstance(now, kind) or not (now is None or low <= now <= high):
+                kind = getattr(kind, "__name__", kind)
+                fail(f"{name} = {now!r} must be {kind} from {low} to {high} 取值无效")
     out = Path(OUTPUT_DIR)
     with or_fail(f"OUTPUT_DIR = {OUTPUT_DIR!r}", "name a folder to write in 无法写入"):
         out.mkdir(parents=True, exist_ok=True)

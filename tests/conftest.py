@@ -94,8 +94,8 @@ def prepare(pf, settings, tiny):
         pf.edit(**settings | {"MODEL_NAME": tiny(family)} | constants)
         tokenizer = pf.load_tokenizer(pf.MODEL_NAME)
         tokenized = pf.tokenize(pf.load_data("csv"), tokenizer)
-        names = tokenized["train"].features["label"].names
-        model, new = pf.build_model(pf.MODEL_NAME, tokenizer, names)
+        label = tokenized["train"].features["label"]
+        model, new = pf.build_model(pf.MODEL_NAME, tokenizer, label)
         pf.start_with_averages(model, new)
         model.get_input_embeddings().requires_grad_(not pf.FREEZE_EMBEDDINGS)
         rate = pf.LEARNING_RATE
