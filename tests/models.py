@@ -51,29 +51,12 @@ def save_minilm_as_distilbert(folder):
     tokenizer.save_pretrained(folder)
 
 
-WORDS = [
-    "a",
-    "the",
-    "film",
-    "plot",
-    "was",
-    "is",
-    "good",
-    "great",
-    "bad",
-    "awful",
-    "not",
-    "very",
-    "and",
-    "story",
-    "dull",
-    "fine",
-]
+WORDS = "a the film plot was is good great bad awful not very and story dull fine"
 
 
 def tiny_tokenizer(pad=True):
     """A word-level tokenizer that knows a dozen words."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS.split()]
     vocab = {word: i for i, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
@@ -86,7 +69,7 @@ def tiny_tokenizer(pad=True):
     return t.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 
-VOCAB = {"vocab_size": 5 + len(WORDS)}
+VOCAB = {"vocab_size": 5 + len(WORDS.split())}
 BERT = VOCAB | {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 BERT |= {"intermediate_size": 32, "max_position_embeddings": 66}
 DISTIL = VOCAB | {"dim": 16, "hidden_dim": 32, "n_layers": 2, "n_heads": 2}

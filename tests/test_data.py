@@ -133,6 +133,7 @@ def test_parts_are_disjoint_and_stratified(pf, tmp_path, given):
         (300, (200, 50, 50), (200, 50, 50)),
         (1000, (200, None, 30), (200, 100, 30)),
         (10, (None, None, None), (8, 1, 1)),
+        (1000, (960, 50, 50), (900, 50, 50)),  # no part takes rows that it will not use
     ],
 )
 def test_sizes_where_all_is_carved_from_train(pf, tmp_path, rows, sizes, expected):

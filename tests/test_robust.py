@@ -140,6 +140,21 @@ def test_sigterm_leaves_a_checkpoint_and_ends_with_143(train):
     assert steady("out") == steady("whole") and weights() == weights("whole")
 
 
+def test_sigterm_while_training_from_scratch_ends_the_run(train):
+    def stop(*_):
+        raise SystemExit(143)
+
+    signal.signal(
+        signal.SIGTERM, stop
+    )  # Python's own way to end is too quick for a test
+    both = {"COMPARE_FROM_SCRATCH": True}
+    code, out, *_ = train(20, lambda: os.kill(os.getpid(), signal.SIGTERM), **both)
+    assert code == 143 and "6/7" not in out
+    code, out, _, steps = train(**both)
+    assert (code, steps) == (0, 15)  # the first training had ended
+    assert "Going on from out/checkpoint-15" in out
+
+
 INTERRUPT = """
 import os, runpy, signal, transformers
 training_step, steps = transformers.Trainer.training_step, []
@@ -152,31 +167,19 @@ transformers.Trainer.training_step = step
 runpy.run_path("pretrain_finetune.py", run_name="__main__")
 """
 FULL = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (2000, r.RLIM_INFINITY))"
+GO_ON = "run again to go on from the last checkpoint"
+ENDS = {"Ctrl-C": ("os.kill(os.getpid(), signal.SIGINT)", 130, "stopped 已中断: ")}
+ENDS["full disk"] = (FULL, 2, "error: disk full 磁盘已满: make room, then ")
 
 
-@pytest.mark.parametrize(
-    ("what", "code", "said"),
-    [
-        (
-            "os.kill(os.getpid(), signal.SIGINT)",
-            130,
-            "stopped 已中断: run again to go on",
-        ),
-        (
-            FULL,
-            2,
-            "error: disk full 磁盘已满: make room, then run again to go on",
-        ),
-    ],
-    ids=["Ctrl-C", "full disk"],
-)
+@pytest.mark.parametrize(("what", "code", "said"), ENDS.values(), ids=ENDS)
 def test_an_interruption_is_one_line_and_the_run_goes_on(
     run, settings, what, code, said
 ):
     done = run(settings | LONG, program=INTERRUPT.format(what=what))
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
-    assert f"\n{said}" in done.stderr
+    assert f"\n{said}{GO_ON}" in done.stderr
     again = run(settings | LONG)
     assert again.returncode == 0
     assert "Going on from out/checkpoint-4" in again.stdout
