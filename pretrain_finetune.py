@@ -23,7 +23,7 @@
 ④ measure it, save it, use it         评估、保存，用 pipeline 推理
 
 Run it 运行:
-    python pretrain_finetune.py                         # all GPUs, else the CPU
+    python pretrain_finetune.py                         # all GPUs, else MPS or CPU
     CUDA_VISIBLE_DEVICES=0 python pretrain_finetune.py  # the first GPU only 只用第一块 GPU
     torchrun --nproc_per_node=8 pretrain_finetune.py    # eight GPUs on a machine 单机八卡
     accelerate launch pretrain_finetune.py              # as set by `accelerate config`
@@ -65,9 +65,9 @@ DATA_FILES = None  # e.g. {"train": "my_train.csv"}; or a "test" file too 自己
 TEXT_COLUMN = "text"  # the column to read 文本列
 LABEL_COLUMN = "label"  # the column to predict 标签列
 LABEL_NAMES = None  # None = from the data; else one per label, in label order 标签名
-TRAIN_SIZE = 200  # more: better model, longer wait; None = all rows 训练行数
-VALIDATION_SIZE = 50  # these rows pick the best checkpoint; None = all 验证行数
-TEST_SIZE = 50  # more: narrower error bar; None = all 测试行数
+TRAIN_SIZE = 200  # more: better model, longer wait; None = all, so too below 训练行数
+VALIDATION_SIZE = 50  # they pick the checkpoint and set the confidence 验证行数
+TEST_SIZE = 50  # more: narrower error bar 测试行数
 MAX_LENGTH = 256  # tokens read of a text: 128 fast, 256 balanced, 512 full 最大长度
 BATCH_SIZE = 8  # rows a step on each device: 8-16 for a CPU, 32-64 for a GPU 批大小
 NUM_EPOCHS = 1  # passes over the training rows: 1 for a demo, 3-5 to converge 轮数
@@ -76,11 +76,11 @@ WEIGHT_DECAY = 0.01  # shrinks weights, against overfitting; up to 0.1 权重衰
 WARMUP_RATIO = 0.1  # share of the steps in which the rate climbs from 0 预热比例
 EVAL_STEPS = 50  # steps between validations and checkpoints, at most an epoch 验证间隔
 TRUNCATION_SIDE = "left"  # keeps a review's end; "right" keeps the start, for news 截断
-MEAN_POOLING = True  # the top layer starts by averaging all tokens 平均池化起步
-FIT_HEAD = True  # after training, solve for the output layer 训练后求解输出层
+MEAN_POOLING = True  # the top layer starts by averaging all tokens 初始为平均池化
+FIT_HEAD = True  # then ridge regression replaces the output layer 岭回归求解输出层
 FREEZE_EMBEDDINGS = True  # word vectors stay as pretrained: less work 冻结词向量
-DROPOUT = 0.0  # 0.1 against overfitting in long runs; None = the model's own 随机失活
-GROUP_BY_LENGTH = True  # batches of texts of like length: less padding 按长度分批
+DROPOUT = 0.0  # 0.1 against overfitting in long runs; None = the model's own
+GROUP_BY_LENGTH = True  # batches alike in length and classes: less padding 按长度分批
 COMPARE_FROM_SCRATCH = False  # also train from random weights, to compare 从零训练对照
 REPORT_TO = "none"  # or "tensorboard", "trackio", "wandb": curves of training 训练曲线
 SEED = 42  # the same seed gives the same result 随机种子
@@ -103,7 +103,7 @@ log.handlers[0].setFormatter(layout)
 
 # ---- The workflow 主流程 ----
 def main():
-    """The whole workflow: each line is a step, each step a function below. 每步一个函数"""
+    """The whole workflow; its functions stand below, in the same order. 主流程"""
     check_constants()
     pick_device()
     model_name, dataset_name, learning_rate = choose_source()
@@ -118,7 +118,7 @@ def main():
     log.info("----- 3/7 A pretrained body with a new head 预训练主干 + 新分类头 -----")
     model, head = build_model(model_name, tokenizer, dataset["train"].features["label"])
     start_with_averages(model, head)  # [CLS] begins by looking at all tokens alike
-    # Few words occur in a few rows: trained, they would leave all the others behind.
+    # 200 texts hold few words: training only their vectors would part them from the rest.
     model.get_input_embeddings().requires_grad_(not FREEZE_EMBEDDINGS)
 
     log.info("----- 4/7 Fine-tune 微调 -----")
@@ -127,7 +127,7 @@ def main():
     trainer = build_trainer(model, tokenizer, tokenized, learning_rate, OUTPUT_DIR)
     train_scores = train(trainer, {"model": model_name, "data": dataset_name})
     moved = measure_movement(model, start)
-    # The output layer that training made gives way to the best one for its body. 求解输出层
+    # Ridge regression replaces the output layer that training made. 用岭回归求解输出层
     train_scores["fit_head_runtime"] = fit_head(trainer, head)
 
     log.info("----- 5/7 Test, once 测试（只做一次） -----")
@@ -151,9 +151,9 @@ def main():
 
 # ---- 0. The device, and where model and data come from 设备与来源 ----
 def pick_device():
-    """Name the device that training will use: CUDA, else MPS, else the CPU. 设备检查"""
+    """CUDA, else MPS, else the CPU; of several processes, one speaks. 设备检查"""
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    process = accelerate.PartialState(cpu=not (cuda or mps))  # alone, or of torchrun
+    process = accelerate.PartialState(cpu=not (cuda or mps))  # one, or torchrun's many
     log.setLevel("INFO" if process.is_main_process else "ERROR")
     name = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} cores"
     log.info(f"Device 设备: {process.device.type.upper()} ({name})")
@@ -222,14 +222,14 @@ def embedded_reviews():
     plain = ["The {it} is {same}.", "I found the {it} {same}.", "The film is {same}."]
     turned = ["The {it} is not {other}.", "Despite the {other} {it}, it was {same}."]
     turned += ["The {it} may be {other}, but in the end the film is {same}."]
-    rng = np.random.default_rng(0)  # as real data would be, the same for every SEED
+    rng = np.random.default_rng(0)  # real data would not change with SEED either
     splits = DatasetDict()
     for split, rows, first, last in (("train", 2000, 0, 20), ("test", 500, 20, 28)):
         its, words = aspects.split(), [side.split()[first:last] for side in (bad, good)]
         texts, labels = [], [0] * (rows // 2) + [1] * (rows // 2)
         for label in labels:
             slots = {"it": its, "same": words[label], "other": words[1 - label]}
-            texts.append("")  # and three sentences after it
+            texts.append("")  # filled below with three sentences
             for template in rng.choice(plain * 3 + turned, 3):
                 filled = {slot: rng.choice(slots[slot]) for slot in slots}
                 texts[-1] += template.format(**filled) + " "
@@ -258,7 +258,7 @@ def load_data(dataset_name):
         dataset[part] = Dataset.from_pandas(frame, features, preserve_index=False)
         counts = zip(names, np.bincount(frame["label"]).tolist(), strict=False)
         log.info(f"{part:>10} {len(frame):6} rows 行: {dict(list(counts)[:8])}")
-    row = dataset["train"][-1]  # the shortest
+    row = dataset["train"][-1]  # the shortest: pick_rows sorts them
     log.info(f"a row 一行: {shorten(row['text'], 60)!r} → {names[row['label']]}")
     if leaked := set(dataset["train"]["text"]) & set(dataset["test"]["text"]):
         log.warning(f"Leakage: {len(leaked)} texts of test are in train too 数据泄漏")
@@ -306,7 +306,7 @@ def usable_rows(data, split):
     if set(frame["label"]) == {"-1"}:  # nothing but that: the split has no labels
         frame = frame[:0]
     if gaps := len(data) - len(frame):
-        log.warning(f"{split}: {gaps} of {len(data)} rows dropped, text or label 缺失")
+        log.warning(f"{split}: {gaps} of {len(data)} rows dropped, 文本或标签缺失")
     return frame.assign(split=split)
 
 
@@ -341,10 +341,10 @@ def encode_labels(rows, feature):
 def pick_rows(rows):
     """Decide which rows are train, validation and test. 划分互不相交的三部分
 
-    Without a labelled test split, validation is the test. A part still missing is carved
-    from the training rows that TRAIN_SIZE (None: half of them) leaves over; if they are too
-    few, it is a tenth of all at most. `rows`: text, class id, split. Returns part → text
-    and class id, the longest text first: batches of like length need less padding.
+    Without a labelled test split, validation is the test. A part still missing is cut off
+    the training rows: its _SIZE (None: a tenth), but at most a tenth if TRAIN_SIZE (None:
+    half) would not leave so much. `rows`: text, class id, split. Returns part → text and
+    class id, the longest text first: batches of like length need less padding.
     """
     sizes = {"train": TRAIN_SIZE, "validation": VALIDATION_SIZE, "test": TEST_SIZE}
     # Data sets are often stored sorted: IMDB's first 200 rows are all negative.
@@ -371,7 +371,7 @@ def pick_rows(rows):
 
 
 def interleave(labels):
-    """Positions in `labels` that spread each class evenly: a a a b b → a b a b a. 分层
+    """Positions in `labels` that spread each class evenly: a a a b b → a b a b a. 均匀分层
 
     So every slice of the rows holds the classes nearly in proportion: it is stratified.
     """
@@ -384,9 +384,9 @@ def interleave(labels):
 def load_tokenizer(model_name):
     """The tokenizer of the model: each has its own vocabulary. 分词器
 
-    What is set here is saved with it: the deployed model cuts a text as training did. Of
-    a long text the start is cut: a review's verdict stands at its end, which alone beat its
-    start in Sun et al., 2019, "How to Fine-Tune BERT for Text Classification?".
+    What is set here is saved with it: the deployed model cuts a text as training did, with
+    "left" at its start. A review's verdict stands at its end; the end alone beat the start
+    alone in Sun et al., 2019, "How to Fine-Tune BERT for Text Classification?".
     """
     cuts = {"model_max_length": MAX_LENGTH, "truncation_side": TRUNCATION_SIDE}
     with or_fail(f"cannot load MODEL_NAME = {model_name!r}", "check it 请检查"):
@@ -415,12 +415,12 @@ def tokenize(dataset, tokenizer):
 
 
 def group_by_length(rows, batch):
-    """Reorder `rows` into batches of like length and equal shares of the classes.
+    """Reorder `rows` into batches alike in length and in classes. 按长度分批，各类比例一致
 
     A batch is as long as its longest row, the rest is padding, computed for nothing; and
-    a batch of mostly positive rows pushes all answers towards positive. So each pool of 8
-    batches, drawn at random, spreads each class from its shortest text to its longest; then
-    the batches are shuffled, in the same order for each epoch. 按长度分批，每批各类比例一致
+    a batch of mostly positive rows pushes all answers towards positive. So rows are drawn
+    into random pools of 8 batches; a pool is sorted by length, its classes dealt out evenly,
+    and cut into batches. Then the batches are shuffled, the same for each epoch.
     """
     rng = np.random.default_rng(SEED)
     lengths = np.array([len(ids) for ids in rows["input_ids"]])
@@ -442,12 +442,12 @@ def build_model(model_name, tokenizer, label):
     parameters that the checkpoint lacks or has in another size, whatever they are called.
     """
     transformers.set_seed(SEED)  # the new head is random: the same seed, the same head
-    logging.getLogger("transformers.modeling_utils").disabled = True  # its own report
+    logging.getLogger("transformers.modeling_utils").disabled = True  # its own table
     with or_fail(f"cannot load MODEL_NAME = {model_name!r}", "check it 请检查"):
         model, loading = transformers.AutoModelForSequenceClassification.from_pretrained(
             model_name, id2label=dict(enumerate(label.names)),
             label2id={name: i for i, name in enumerate(label.names)},
-            pad_token_id=tokenizer.pad_token_id,  # a decoder reads the token before it
+            pad_token_id=tokenizer.pad_token_id,  # a decoder classifies at the token before
             dtype=torch.float32,  # weights stored in half precision are too coarse to train
             ignore_mismatched_sizes=True, output_loading_info=True,
         )  # fmt: skip
@@ -465,11 +465,11 @@ def build_model(model_name, tokenizer, label):
 
 
 def start_with_averages(model, head):
-    """Let the head read the average of all tokens, not [CLS] alone. 以平均池化为起点
+    """Let [CLS], the one token that the head reads, average all. 让 [CLS] 从平均所有词开始
 
-    The head looks at one token, [CLS], which pretraining seldom asked for a summary; the
-    average over the text knows more. Attention compares a token's query with the others'
-    keys: a query of zero likes all alike, so the top layer starts with one. The head's new
+    Pretraining seldom asked [CLS] for a summary; the average over the text knows more.
+    Attention compares a token's query with the others' keys, and a query of zero likes all
+    alike: so the top layer's pretrained query weights are set to zero. The head's new
     hidden layer, if any, starts as a pass-through: x + 0.5 mostly survives ReLU and tanh.
     Its output layer starts at zero, with no chance opinions to unlearn. From there all of
     them train. Without a `head`, or such a top layer, `model` stays as it is.
@@ -482,21 +482,19 @@ def start_with_averages(model, head):
         torch.nn.init.zeros_(parameter)
     for name, module in modules.items():
         if f"{name}.weight" in head and isinstance(module, torch.nn.Linear):
-            torch.nn.init.zeros_(module.weight)  # the output layer
-            if module.in_features == module.out_features:  # a hidden layer
+            torch.nn.init.zeros_(module.weight)  # enough for the output layer
+            if module.in_features == module.out_features:  # the hidden one
                 torch.nn.init.eye_(module.weight)
                 torch.nn.init.constant_(module.bias, 0.5)
-    log.info("  the top layer starts by looking at all tokens alike 顶层初始为平均")
+    log.info("  the top layer starts by looking at all tokens alike 顶层初始为平均池化")
 
 
 # ---- 4. Train 训练 ----
 def build_trainer(model, tokenizer, tokenized, learning_rate, folder):
-    """A `Trainer`: the training loop with validation, checkpoints in `folder`, bf16."""
+    """A `Trainer`: batches, dropout, validation, checkpoints in `folder`, bf16 on GPUs."""
     for module in model.modules():
         if DROPOUT is not None and isinstance(module, torch.nn.Dropout):
-            # Dropout zeroes activations at random, against overfitting. But one pass over
-            # the rows hardly overfits, and attention without dropout runs faster.
-            module.p = DROPOUT
+            module.p = DROPOUT  # zeroes activations at random; with 0 it runs faster
     cuda, process = torch.cuda.is_available(), accelerate.PartialState()
     # under torchrun each GPU has a process, else one process drives them all
     gpus = torch.cuda.device_count() if process.num_processes == 1 else 1
@@ -509,8 +507,9 @@ def build_trainer(model, tokenizer, tokenized, learning_rate, folder):
         args = transformers.TrainingArguments(
             output_dir=folder, report_to=REPORT_TO, seed=SEED, num_train_epochs=NUM_EPOCHS,
             per_device_train_batch_size=BATCH_SIZE, learning_rate=learning_rate,
-            # warm-up below 1: a share of all steps. Adam divides a step by the size of recent
-            # gradients: of 50 steps, not 1,000, as they grow (Liu et al., 2019, RoBERTa)
+            # warmup_steps below 1 is a share of all steps. Adam divides each step by the size
+            # of past gradients; they grow as the head leaves zero, so those of about 50 steps
+            # count, not of 1,000 (0.98 is RoBERTa's value: Liu et al., 2019)
             weight_decay=WEIGHT_DECAY, warmup_steps=WARMUP_RATIO, adam_beta2=0.98,
             train_sampling_strategy="sequential" if GROUP_BY_LENGTH else "random",
             # validation and a checkpoint; of these the newest and the best are kept
@@ -551,11 +550,12 @@ def train(trainer, source):
 def find_checkpoint(source):
     """The newest checkpoint of an unfinished run of the same constants, if it opens.
 
-    Else None, for a fresh start, which run.json records. Checkpoints that differ or do not
-    open are removed. `source`: what must be the same besides the constants.
+    Else None, for a fresh start, which run.json records. Checkpoints of another run, or of
+    one that finished, or that do not open, are removed. `source`: what must be the same
+    besides the constants.
     """
-    free = "SAMPLE_TEXTS", "COMPARE_FROM_SCRATCH", "REPORT_TO"  # training ignores them
-    record = {name: value for name, value in constants().items() if name not in free}
+    ignored = "SAMPLE_TEXTS", "COMPARE_FROM_SCRATCH", "REPORT_TO"  # by training
+    record = {name: value for name, value in constants().items() if name not in ignored}
     record |= source | {"finished": False}
     record = json.loads(json.dumps(record))  # as it will be read back: lists for tuples
     file = Path(OUTPUT_DIR, "run.json")
@@ -578,7 +578,7 @@ def find_checkpoint(source):
 
 
 def measure_movement(model, start):
-    """How far training moved each part of the body: part → |change| / |start|. 变化了多少
+    """How far training moved each part of the body: part → |change| / |start|. 各层变化幅度
 
     Small steps leave it near its `start`, the weights before training, by name; raise
     LEARNING_RATE, and watch it go. Frozen weights are not counted.
@@ -600,11 +600,11 @@ def fit_head(trainer, head):
     """Solve for the output layer on what the trained body makes of the rows. 求解输出层
 
     A few small steps leave the new output layer far from its best, but on fixed features
-    the best linear layer needs no steps: ridge regression computes it (10,000 rows are
-    plenty), with the penalty of least leave-one-out error. The body has seen these rows
-    and is too sure of them, so one factor fits the confidence to the validation rows (Guo
-    et al., 2017, "On Calibration of Modern Neural Networks"). `head`: its parameters'
-    names; its last layer is solved for if it has a bias. Returns the seconds it took.
+    the best linear layer needs no steps: ridge regression computes it (10,000 random rows
+    are plenty), with the penalty of least leave-one-out error. What it says lies near 0 and
+    1: one factor, fitted to the validation rows, which the body has not seen, makes it an
+    honest confidence (Guo et al., 2017, "On Calibration of Modern Neural Networks"). `head`:
+    its last layer is solved for if it has a bias. Returns the seconds it took.
     """
     began, model = time.time(), trainer.model
     layers = [name for name, _ in model.named_modules() if f"{name}.bias" in head]
@@ -619,13 +619,13 @@ def fit_head(trainer, head):
     model.set_submodule(layers[-1], output)
     one_hot = np.eye(output.out_features)[rows["label"]]
     ridge = linear_model.RidgeCV(np.logspace(-3, 5, 33)).fit(features, one_hot)
-    logits = torch.tensor(ridge.predict(unseen))
+    said = torch.tensor(ridge.predict(unseen))
     labels = torch.tensor(trainer.eval_dataset["label"])
-    hits = (logits.argmax(1) == labels).double().mean()
-    log.info(f"Output layer solved for: validation accuracy {hits:.4f} 求解输出层")
+    accuracy = (said.argmax(1) == labels).double().mean()
+    log.info(f"Output layer solved for: validation accuracy {accuracy:.4f} 求解输出层")
     # smoothed as if two rows more had been guessed (Platt, 1999): no answer is ever sure
     loss = torch.nn.CrossEntropyLoss(label_smoothing=2 / (len(labels) + 2))
-    fit = minimize_scalar(lambda x: loss(x * logits, labels).item(), bounds=(0, 99))
+    fit = minimize_scalar(lambda x: loss(x * said, labels).item(), bounds=(0, 99))
     solved = {"weight": ridge.coef_, "bias": ridge.intercept_}
     output.load_state_dict({key: torch.tensor(fit.x * w) for key, w in solved.items()})
     return time.time() - began
@@ -634,8 +634,8 @@ def fit_head(trainer, head):
 def train_from_scratch(trainer, tokenized, head):
     """The same without what pretraining taught: random weights, all free to train. 对照
 
-    On the embedded default it is near chance by construction: the test's words of
-    judgement never occur in training. Returns the `Trainer`.
+    The rate is small for them. On the embedded default it is near chance by construction:
+    the test's words of judgement never occur in training. Returns the `Trainer`.
     """
     log.info("The same from random weights, to compare 随机初始化，同样训练作对照:")
     transformers.set_seed(SEED)
@@ -730,7 +730,7 @@ def draw(runs, moved, test_rows, logits):
             dots.plot(history["eval_accuracy"].dropna(), f"C{color}o--")
         curves.set(title="Training", xlabel="step", ylabel="training loss (line)")
         curves.legend(loc="lower left")
-        dots.set(ylim=(0, 1.05), ylabel="validation accuracy (dots)")
+        dots.set(ylim=(0, 1.05), ylabel="validation accuracy (dots, head as trained)")
         metrics.ConfusionMatrixDisplay.from_predictions(
             labels, logits.argmax(1), labels=range(len(names)), display_labels=names,
             ax=matrix, cmap="Blues", colorbar=False, xticks_rotation=45,
@@ -753,17 +753,17 @@ def predict(texts):
 
 
 def report(scores, test_rows, logits, answers):
-    """Log the last screen: the scores, the worst mistakes, what the samples are. 结果
+    """Log the last screen: the scores, the worst mistakes, answers to the samples. 结果
 
     Reading mistakes teaches more than a score: wrong labels, irony, mixed reviews.
     `logits` (rows, classes) of `test_rows`; `answers`: what `predict` gave.
     """
     names, labels = test_rows.features["label"].names, np.array(test_rows["label"])
     low, high = scores["test_accuracy_low"], scores["test_accuracy_high"]
-    whose = f"of 正类 {names[1]}" if len(names) == 2 else "macro: class mean 宏平均"
+    which = f"of 正类 {names[1]}" if len(names) == 2 else "macro: class mean 宏平均"
     notes = {"accuracy": f"95% interval 置信区间 {low:.4f} to {high:.4f}"}
-    notes |= {"f1": whose, "precision": whose, "recall": whose}
-    notes["majority_baseline"] = "always the most frequent label 总猜最多的类"
+    notes |= {"f1": which, "precision": which, "recall": which}
+    notes["majority_baseline"] = "always the most frequent label 总猜样本最多的类"
     log.info(f"Evaluation results / 评估结果: ({len(labels)} rows 行)")
     for name, note in notes.items():
         log.info(f"{name:>19} = {scores[f'test_{name}']:.4f}  {note}")
@@ -815,7 +815,7 @@ def check_constants():
         out.mkdir(parents=True, exist_ok=True)
         ours = not any(out.iterdir()) or (out / "run.json").exists()
     if not ours or out.resolve() == Path(MODEL_NAME).resolve():
-        fail(f"OUTPUT_DIR = {OUTPUT_DIR!r} is in use: name a new folder 会覆盖文件")
+        fail(f"OUTPUT_DIR = {OUTPUT_DIR!r} is in use: name a new folder 请换新目录")
 
 
 @contextmanager
