@@ -306,7 +306,7 @@ def usable_rows(data, split):
     if set(frame["label"]) == {"-1"}:  # nothing but that: the split has no labels
         frame = frame[:0]
     if gaps := len(data) - len(frame):
-        log.warning(f"{split}: {gaps} of {len(data)} rows dropped, 文本或标签缺失")
+        log.warning(f"{split}: {gaps} of {len(data)} rows dropped: gaps 文本或标签缺失")
     return frame.assign(split=split)
 
 

@@ -100,7 +100,7 @@ def test_rows_with_gaps_are_dropped_and_counted(pf, tmp_path, capsys, kind):
         path.write_text(json.dumps(columns))
     dataset = load(pf, {"train": str(path)}, **ALL)
     assert sum(map(len, dataset.values())) == 40
-    assert "train: 4 of 44 rows dropped, text or label 缺失" in capsys.readouterr().out
+    assert "train: 4 of 44 rows dropped: gaps 文本或标签缺失" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

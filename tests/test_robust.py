@@ -200,6 +200,7 @@ def test_kill_9_and_a_truncated_checkpoint_end_as_if_nothing_had_happened(
     newest = max(folder.glob("checkpoint-*"), key=lambda f: int(f.name.split("-")[1]))
     cut(newest / "model.safetensors")
     again = run(constants)
+    assert again.returncode == 0, again.stderr[-3000:]
     assert f"out/{newest.name} is passed over" in again.stdout
     assert "Going on from out/checkpoint-" in again.stdout
     whole = run(constants | {"OUTPUT_DIR": "whole"})
