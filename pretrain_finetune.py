@@ -18,7 +18,7 @@
 """Pretrain → finetune: the whole workflow in one file. 预训练 → 微调：一个文件走完全流程
 
 ① Download a pretrained transformer   下载预训练模型：它的主干（body）已经懂语言
-② give it a new classification head   换上随机初始化的新分类头（head）
+② give it a new classification head   换上新的分类头（head），尚未训练
 ③ fine-tune both on labelled texts    在带标签的文本上一起微调：学习率小，轮数少
 ④ measure it, save it, use it         评估、保存，用 pipeline 推理
 
@@ -42,7 +42,6 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from textwrap import shorten
 
 import accelerate
 import datasets
@@ -75,7 +74,7 @@ LEARNING_RATE = 2e-5  # small, to protect what pretraining learned; 2e-5 to 5e-5
 WEIGHT_DECAY = 0.01  # shrinks weights, against overfitting; up to 0.1 权重衰减
 WARMUP_RATIO = 0.1  # share of the steps in which the rate climbs from 0 预热比例
 EVAL_STEPS = 50  # steps between validations and checkpoints, at most an epoch 验证间隔
-TRUNCATION_SIDE = "left"  # keeps a review's end; "right" keeps the start, for news 截断
+TRUNCATION_SIDE = "left"  # keeps a review's end; "right" the start, for news 截断方向
 MEAN_POOLING = True  # the top layer starts by averaging all tokens 初始为平均池化
 FIT_HEAD = True  # then ridge regression replaces the output layer 岭回归求解输出层
 FREEZE_EMBEDDINGS = True  # word vectors stay as pretrained: less work 冻结词向量
@@ -128,7 +127,7 @@ def main():
     train_scores = train(trainer, {"model": model_name, "data": dataset_name})
     moved = measure_movement(model, start)
     # Ridge regression replaces the output layer that training made. 用岭回归求解输出层
-    train_scores["fit_head_runtime"] = fit_head(trainer, head)
+    train_scores["fit_head_runtime"] = fit_head(trainer)
 
     log.info("----- 5/7 Test, once 测试（只做一次） -----")
     scores, logits = evaluate(trainer, tokenized["test"])
@@ -259,7 +258,7 @@ def load_data(dataset_name):
         counts = zip(names, np.bincount(frame["label"]).tolist(), strict=False)
         log.info(f"{part:>10} {len(frame):6} rows 行: {dict(list(counts)[:8])}")
     row = dataset["train"][-1]  # the shortest: pick_rows sorts them
-    log.info(f"a row 一行: {shorten(row['text'], 60)!r} → {names[row['label']]}")
+    log.info(f"a row 一条样例: {row['text'][:60]!r} → {names[row['label']]}")
     if leaked := set(dataset["train"]["text"]) & set(dataset["test"]["text"]):
         log.warning(f"Leakage: {len(leaked)} texts of test are in train too 数据泄漏")
     return dataset
@@ -282,12 +281,13 @@ def read_splits(name):
         if csv := type(builder).__name__ == "Csv":
             # without these, pandas takes the word "NA" for a gap and the text 007 for 7
             words = {TEXT_COLUMN: str, LABEL_COLUMN: str}
-            source |= {"keep_default_na": False, "converters": words}
+            source |= {"keep_default_na": False, "na_values": "", "converters": words}
         splits = load_dataset(**source)
     if "train" not in splits:
         fail(f"there is no train split, only {', '.join(splits)} 缺少训练集")
     if csv and "__index_level_0__" in splits["train"].column_names:
         fail("a row has more fields than the header: put its text in quotes 列数不符")
+    log.info(f"splits: {', '.join(splits)}; used 用到: train, validation, test")
     return {s: splits[s] for s in ("train", "validation", "test") if s in splits}
 
 
@@ -362,7 +362,7 @@ def pick_rows(rows):
         parts["train"], parts[part] = parts["train"][:-count], parts["train"][-count:]
     for part, size in sizes.items():
         if size and len(parts[part]) < size:
-            log.info(f"{part.upper()}_SIZE = {size}, more than there are 全部使用")
+            log.info(f"{part.upper()}_SIZE = {size}: {len(parts[part])} rows 行数不足")
         parts[part] = parts[part][:size]
         if parts[part]["label"].nunique() < (2 if part == "train" else 1):
             fail(f"too few rows for {part}: add rows or raise TRAIN_SIZE 数据行数太少")
@@ -455,9 +455,9 @@ def build_model(model_name, tokenizer, label):
         model(torch.full((1, MAX_LENGTH), len(tokenizer) - 1))  # the longest text
     head = loading["missing_keys"] | {key for key, *_ in loading["mismatched_keys"]}
     for name in sorted(head)[:5]:
-        log.info(f"  {name:<26} MISSING     new head, random 新分类头，随机")
+        log.info(f"  {name:<26} MISSING     new head, random 新分类头，待训练")
     for name in sorted(loading["unexpected_keys"])[:5]:
-        log.info(f"  {name:<26} UNEXPECTED  old head, discarded 旧头，丢弃")
+        log.info(f"  {name:<26} UNEXPECTED  old head, discarded 原预训练头，弃用")
     new = sum(model.get_parameter(name).numel() for name in head)
     body = model.num_parameters() - new
     log.info(f"  parameters 参数: {body:,} pretrained 主干, {new:,} new 分类头")
@@ -465,7 +465,7 @@ def build_model(model_name, tokenizer, label):
 
 
 def start_with_averages(model, head):
-    """Let [CLS], the one token that the head reads, average all. 让 [CLS] 从平均所有词开始
+    """Let [CLS], the one token that the head reads, average all. [CLS] 初始为全文平均
 
     Pretraining seldom asked [CLS] for a summary; the average over the text knows more.
     Attention compares a token's query with the others' keys, and a query of zero likes all
@@ -501,7 +501,7 @@ def build_trainer(model, tokenizer, tokenized, learning_rate, folder):
     rows, batch = tokenized["train"], BATCH_SIZE * max(process.num_processes, gpus)
     rows = group_by_length(rows, batch) if GROUP_BY_LENGTH else rows.shuffle(SEED)
     every = min(EVAL_STEPS, int(np.ceil(len(rows) / batch)))  # at least once an epoch
-    log.info(f"{len(rows)} rows, {batch} a step, validation every {every} 验证间隔")
+    log.info(f"{len(rows)} rows, {batch} a step, validation every {every} 步验证一次")
     # fmt: off
     with or_fail("the training cannot be set up", "check the constants 请检查常量"):
         args = transformers.TrainingArguments(
@@ -550,9 +550,8 @@ def train(trainer, source):
 def find_checkpoint(source):
     """The newest checkpoint of an unfinished run of the same constants, if it opens.
 
-    Else None, for a fresh start, which run.json records. Checkpoints of another run, or of
-    one that finished, or that do not open, are removed. `source`: what must be the same
-    besides the constants.
+    Else None, for a fresh start, which run.json records. Checkpoints of another or finished
+    run, or that do not open, are removed. `source`: what else must be the same.
     """
     ignored = "SAMPLE_TEXTS", "COMPARE_FROM_SCRATCH", "REPORT_TO"  # by training
     record = {name: value for name, value in constants().items() if name not in ignored}
@@ -596,27 +595,27 @@ def measure_movement(model, start):
     return np.sqrt(sums["change"] / sums["start"])
 
 
-def fit_head(trainer, head):
+def fit_head(trainer):
     """Solve for the output layer on what the trained body makes of the rows. 求解输出层
 
     A few small steps leave the new output layer far from its best, but on fixed features
     the best linear layer needs no steps: ridge regression computes it (10,000 random rows
     are plenty), with the penalty of least leave-one-out error. What it says lies near 0 and
     1: one factor, fitted to the validation rows, which the body has not seen, makes it an
-    honest confidence (Guo et al., 2017, "On Calibration of Modern Neural Networks"). `head`:
-    its last layer is solved for if it has a bias. Returns the seconds it took.
+    honest confidence (Guo et al., 2017, "On Calibration of Modern Neural Networks"). A layer
+    without a bias stays as it is. Returns the seconds it took.
     """
     began, model = time.time(), trainer.model
-    layers = [name for name, _ in model.named_modules() if f"{name}.bias" in head]
-    if not (FIT_HEAD and layers):
+    name = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)][-1]
+    output = model.get_submodule(name)
+    if not FIT_HEAD or output.bias is None:
         return 0.0
     rows = trainer.train_dataset.select(range(min(10_000, len(trainer.train_dataset))))
-    output = model.get_submodule(layers[-1])
     # For now the model answers with its features; without labels, no loss is computed.
-    model.set_submodule(layers[-1], torch.nn.Identity())
+    model.set_submodule(name, torch.nn.Identity())
     features = trainer.predict(rows.remove_columns("label")).predictions
     unseen = trainer.predict(trainer.eval_dataset.remove_columns("label")).predictions
-    model.set_submodule(layers[-1], output)
+    model.set_submodule(name, output)
     one_hot = np.eye(output.out_features)[rows["label"]]
     ridge = linear_model.RidgeCV(np.logspace(-3, 5, 33)).fit(features, one_hot)
     said = torch.tensor(ridge.predict(unseen))
@@ -644,7 +643,7 @@ def train_from_scratch(trainer, tokenized, head):
     tokenizer, rate = trainer.processing_class, trainer.args.learning_rate
     scratch = build_trainer(model, tokenizer, tokenized, rate, f"{OUTPUT_DIR}/scratch")
     scratch.train()
-    fit_head(scratch, head)
+    fit_head(scratch)
     return scratch
 
 
@@ -720,7 +719,7 @@ def draw(runs, moved, test_rows, logits):
     if not (chinese or "".join(names).isascii()):
         names = range(len(names))  # no font for 中文: class ids
     with rc_context({"font.family": ["DejaVu Sans", *chinese[:1]]}):
-        size = max(4.5, 0.3 * len(names))  # inches
+        size = min(20, max(4.5, 0.3 * len(names)))  # inches
         picture = figure.Figure((3 * size + 2, size), layout="constrained")
         curves, matrix, bars = picture.subplots(1, 3)
         dots = curves.twinx()
@@ -733,7 +732,7 @@ def draw(runs, moved, test_rows, logits):
         dots.set(ylim=(0, 1.05), ylabel="validation accuracy (dots, head as trained)")
         metrics.ConfusionMatrixDisplay.from_predictions(
             labels, logits.argmax(1), labels=range(len(names)), display_labels=names,
-            ax=matrix, cmap="Blues", colorbar=False, xticks_rotation=45,
+            ax=matrix, cmap="Blues", colorbar=False, xticks_rotation=45, include_values=len(names) < 40,
         )  # fmt: skip
         matrix.set(title="Test: labels and answers")
         bars.barh(moved.index, moved)
@@ -763,7 +762,7 @@ def report(scores, test_rows, logits, answers):
     which = f"of 正类 {names[1]}" if len(names) == 2 else "macro: class mean 宏平均"
     notes = {"accuracy": f"95% interval 置信区间 {low:.4f} to {high:.4f}"}
     notes |= {"f1": which, "precision": which, "recall": which}
-    notes["majority_baseline"] = "always the most frequent label 总猜样本最多的类"
+    notes["majority_baseline"] = "always the most frequent label 始终预测多数类"
     log.info(f"Evaluation results / 评估结果: ({len(labels)} rows 行)")
     for name, note in notes.items():
         log.info(f"{name:>19} = {scores[f'test_{name}']:.4f}  {note}")
@@ -774,16 +773,16 @@ def report(scores, test_rows, logits, answers):
         by = {"labels": range(len(names)), "target_names": names, "zero_division": 0}
         log.info("Each 各类\n" + metrics.classification_report(labels, guesses, **by))
     wrong = np.flatnonzero(guesses != labels)
-    log.info(f"Wrong 错误: {len(wrong)} of {len(labels)}; the surest 最有把握的错误:")
+    log.info(f"Wrong 判错: {len(wrong)} of {len(labels)}; the surest 置信度最高的:")
     for i in wrong[np.argsort(-confidence[wrong], kind="stable")][:3].tolist():
-        log.info("  " + shorten(test_rows[i]["text"], 80, placeholder=" …"))
+        log.info("  " + " ".join(test_rows[i]["text"].split())[:80])
         said, true = names[guesses[i]], names[labels[i]]
         log.info(f"    → {said}, {confidence[i]:.4f}; the label says 标签是 {true}")
     log.info("Inference / 推理:")
     for text, answer in zip(SAMPLE_TEXTS, answers, strict=True):
         label, score = answer["label"], answer["score"]
         face = {"POSITIVE": " 😊", "NEGATIVE": " 😞"}.get(label.upper(), "")
-        log.info("  " + shorten(text, 80, placeholder=" …"))
+        log.info("  " + " ".join(text.split())[:80])
         log.info(f"    → {label}{face}  confidence 置信度 {score:.4f}")
     log.info(f"All in one picture 结果图: {Path(OUTPUT_DIR, 'results.png')}")
 
@@ -802,20 +801,20 @@ def check_constants():
         ("SEED", int, 0, 2**32 - 1),
         ("NUM_EPOCHS", int | float, 1, 10_000),
         ("LEARNING_RATE", float, 1e-9, 0.1),
-        ("WEIGHT_DECAY WARMUP_RATIO", int | float, 0, 0.99),
-        ("DROPOUT", int | float | None, 0, 0.99),
+        ("WEIGHT_DECAY WARMUP_RATIO DROPOUT", int | float | None, 0, 0.99),
     ):
         for name in names.split():
             now = constants()[name]
             if not isinstance(now, kind) or not (now is None or low <= now <= high):
                 kind = getattr(kind, "__name__", kind)
                 fail(f"{name} = {now!r} must be {kind} from {low} to {high} 取值无效")
-    out = Path(OUTPUT_DIR)
+    out = Path(OUTPUT_DIR).expanduser()
     with or_fail(f"OUTPUT_DIR = {OUTPUT_DIR!r}", "name a folder to write in 无法写入"):
         out.mkdir(parents=True, exist_ok=True)
         ours = not any(out.iterdir()) or (out / "run.json").exists()
-    if not ours or out.resolve() == Path(MODEL_NAME).resolve():
-        fail(f"OUTPUT_DIR = {OUTPUT_DIR!r} is in use: name a new folder 请换新目录")
+    inside = Path(MODEL_NAME).resolve().is_relative_to(out.resolve())
+    if not ours or inside or out != Path(OUTPUT_DIR):  # Trainer alone would expand a ~
+        fail(f"OUTPUT_DIR = {OUTPUT_DIR!r} is in use, or has a ~: name another 换目录")
 
 
 @contextmanager
@@ -835,7 +834,8 @@ def fail(message):
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="replace")  # "?" where a terminal lacks 中文
+    # "?" where a terminal lacks 中文; a notebook's output cannot be set
+    hasattr(sys.stdout, "reconfigure") and sys.stdout.reconfigure(errors="replace")
     go_on = "run again to go on from the last checkpoint 再次运行可从检查点继续"
     try:
         main()

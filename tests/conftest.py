@@ -99,11 +99,8 @@ def prepare(pf, settings, tiny):
         pf.start_with_averages(model, new)
         model.get_input_embeddings().requires_grad_(not pf.FREEZE_EMBEDDINGS)
         rate = pf.LEARNING_RATE
-        return (
-            pf.build_trainer(model, tokenizer, tokenized, rate, "out"),
-            tokenized,
-            new,
-        )
+        trainer = pf.build_trainer(model, tokenizer, tokenized, rate, "out")
+        return trainer, tokenized, new
 
     return make
 

@@ -88,6 +88,14 @@ def test_text_stays_as_it_is_written(pf, tmp_path):
     assert {text for part in dataset.values() for text in part["text"]} == set(texts)
 
 
+def test_a_column_that_is_not_used_may_have_gaps(pf, tmp_path):
+    header = ("text", "label", "age")
+    rows = [(*row, 40) for row in reviews(60)]
+    train = write_csv(tmp_path / "a.csv", rows, header)
+    test = write_csv(tmp_path / "b.csv", [*rows[:10], ("good", 1, "")], header)
+    assert len(load(pf, {"train": train, "test": test}, **ALL)["test"]) == 11
+
+
 @pytest.mark.parametrize("kind", ["csv", "json"])
 def test_rows_with_gaps_are_dropped_and_counted(pf, tmp_path, capsys, kind):
     gaps = [("", 1), ("  ", 0), ("good", ""), (" ", " ")]
@@ -149,17 +157,16 @@ def test_sizes_beyond_the_data_are_said(pf, tmp_path, capsys):
     dataset = load(pf, files, TRAIN_SIZE=100, TEST_SIZE=30)
     assert list(map(len, dataset.values())) == [54, 6, 20]
     out = capsys.readouterr().out
-    assert "TRAIN_SIZE = 100, more than there are 全部使用" in out
-    assert "TEST_SIZE = 30, more than there are 全部使用" in out
+    assert "TRAIN_SIZE = 100: 54 rows 行数不足" in out
+    assert "TEST_SIZE = 30: 20 rows 行数不足" in out
 
 
 def test_leakage_is_counted(pf, tmp_path, capsys):
     train = write_csv(tmp_path / "a.csv", reviews(60))
     test = write_csv(tmp_path / "b.csv", [*reviews(3), ("new good", 1), ("new bad", 0)])
     load(pf, {"train": train, "test": test}, **ALL | {"VALIDATION_SIZE": 1})
-    assert (
-        "Leakage: 3 texts of test are in train too 数据泄漏" in capsys.readouterr().out
-    )
+    out = capsys.readouterr().out
+    assert "Leakage: 3 texts of test are in train too 数据泄漏" in out
 
 
 @pytest.mark.parametrize("column", [ClassLabel(names=["neg", "pos"]), Value("int64")])
@@ -191,22 +198,17 @@ def test_a_byte_order_mark_does_no_harm(pf, tmp_path):
 def test_embedded_reviews_cannot_be_solved_by_counting_words(pf):
     splits = pf.embedded_reviews()
     assert [len(split) for split in splits.values()] == [2000, 500]
-    assert all(
-        Counter(split["label"])["pos"] * 2 == len(split) for split in splits.values()
-    )
+    for split in splits.values():
+        assert Counter(split["label"])["pos"] * 2 == len(split)
     votes = Counter()
     for row in splits["train"]:
         for word in row["text"].split():
             votes[word] += 1 if row["label"] == "pos" else -1
     tallies = [sum(votes[w] for w in text.split()) for text in splits["test"]["text"]]
-    right = [
-        (n > 0) == (v == "pos")
-        for n, v in zip(tallies, splits["test"]["label"], strict=True)
-    ]
-    assert sum(right) / 500 < 0.65
-    assert (
-        pf.edit(SEED=1).embedded_reviews()["train"]["text"] == splits["train"]["text"]
-    )
+    pairs = zip(tallies, splits["test"]["label"], strict=True)
+    assert sum((n > 0) == (label == "pos") for n, label in pairs) / 500 < 0.65
+    again = pf.edit(SEED=1).embedded_reviews()
+    assert again["train"]["text"] == splits["train"]["text"]
 
 
 def test_the_seed_decides_the_rows(pf, tmp_path):

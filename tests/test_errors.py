@@ -2,11 +2,14 @@
 
 import json
 import re
+import runpy
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from conftest import reviews, write_csv
+from benchmark import edit_constants
+from conftest import ROOT, reviews, write_csv
 
 FILES = {  # name: (content of the file, what the error line must say)
     "empty.csv": (b"", "No columns to parse"),
@@ -100,7 +103,8 @@ def test_constants_out_of_range(error, name, value):
         ({"MODEL_NAME": "./nowhere"}, "cannot load MODEL_NAME = './nowhere'"),
         ({"MAX_LENGTH": 67}, "cannot read MAX_LENGTH = 67"),
         ({"OUTPUT_DIR": "train.csv"}, "OUTPUT_DIR = 'train.csv'"),
-        ({"OUTPUT_DIR": "."}, "OUTPUT_DIR = '.' is in use: name a new folder"),
+        ({"OUTPUT_DIR": "."}, "OUTPUT_DIR = '.' is in use, or has a ~: name another"),
+        ({"OUTPUT_DIR": "~/runs"}, "OUTPUT_DIR = '~/runs' is in use, or has a ~"),
         ({"OUTPUT_DIR": ""}, "OUTPUT_DIR = ''"),
     ],
 )
@@ -115,27 +119,19 @@ def test_a_label_that_training_never_saw(error, settings, split):
     assert "labels that training never saw: 2" in error(DATA_FILES=files)
 
 
-def spoil(folder, name, content):
-    Path(folder, name).write_bytes(content)
+DAMAGE = {
+    "tok*": (None, "no tokenizer files"),
+    "model.safetensors": (b"0" * 50, "cannot load MODEL"),
+    "config.json": (b'{"model_type": "vit"}', "cannot load"),
+}
 
 
-@pytest.mark.parametrize(
-    ("damage", "expected"),
-    [
-        (
-            lambda: [f.unlink() for f in Path("model").glob("tok*")],
-            "no tokenizer files",
-        ),
-        (lambda: spoil("model", "model.safetensors", b"0" * 50), "cannot load MODEL"),
-        (
-            lambda: spoil("model", "config.json", b'{"model_type": "vit"}'),
-            "cannot load",
-        ),
-    ],
-)
-def test_folders_that_hold_no_whole_model(error, tiny, damage, expected):
+@pytest.mark.parametrize("name", DAMAGE)
+def test_folders_that_hold_no_whole_model(error, tiny, name):
+    content, expected = DAMAGE[name]
     shutil.copytree(tiny(), "model")
-    damage()
+    for file in Path("model").glob(name):
+        file.write_bytes(content) if content else file.unlink()
     assert expected in error(MODEL_NAME="model")
 
 
@@ -158,5 +154,15 @@ def test_an_error_loses_nothing_of_an_earlier_run(error, pf, settings, capsys):
     before = files()
     error(MODEL_NAME="nobody/nothing")
     error(LABEL_COLUMN="stars")
-    assert "is in use" in error(MODEL_NAME="out")  # its own folder
+    for name in ("out", "out/checkpoint-5"):  # its own folder, or within it
+        assert "is in use" in error(MODEL_NAME=name)
     assert files() == before
+
+
+def test_pasted_into_a_notebook_whose_output_cannot_be_set(tmp_path, monkeypatch):
+    source = (ROOT / "pretrain_finetune.py").read_text(encoding="utf-8")
+    script = tmp_path / "cell.py"
+    script.write_text(edit_constants(source, {"SEED": -1}), encoding="utf-8")
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(write=print, flush=print))
+    with pytest.raises(SystemExit):  # of the seed
+        runpy.run_path(str(script), run_name="__main__")
