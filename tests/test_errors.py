@@ -34,8 +34,10 @@ FILES = {  # name: (content of the file, what the error line must say)
 
 
 @pytest.fixture
-def error(pf, settings, capsys, complaints):
+def error(pf, settings, capsys, complaints, monkeypatch):
     """Run main() with edited constants; give the error line after checking its form."""
+
+    monkeypatch.setenv("HOME", str(Path.cwd()))
 
     def run(**constants):
         edits = settings | constants
