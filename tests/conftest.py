@@ -93,14 +93,20 @@ def prepare(pf, settings, tiny):
     def make(family="bert", **constants):
         pf.edit(**settings | {"MODEL_NAME": tiny(family)} | constants)
         tokenizer = pf.load_tokenizer(pf.MODEL_NAME)
-        tokenized = pf.tokenize(pf.load_data("csv"), tokenizer)
-        label = tokenized["train"].features["label"]
-        model, new = pf.build_model(pf.MODEL_NAME, tokenizer, label)
-        pf.start_with_averages(model, new)
-        model.get_input_embeddings().requires_grad_(not pf.FREEZE_EMBEDDINGS)
-        rate = pf.LEARNING_RATE
-        trainer = pf.build_trainer(model, tokenizer, tokenized, rate, "out")
-        return trainer, tokenized, new
+        dataset = pf.tokenize(pf.load_data("csv"), tokenizer)
+        if pf.GROUP_BY_LENGTH:
+            rows = dataset["train"]
+            dataset["train"] = pf.group_by_length(rows, pf.BATCH_SIZE)
+        label = dataset["train"].features["label"]
+        model, new = pf.load_model(pf.MODEL_NAME, tokenizer, label)
+        if pf.MEAN_POOLING:
+            pf.start_with_averages(model, new)
+        if pf.FREEZE_EMBEDDINGS:
+            pf.freeze_word_vectors(model)
+        if pf.DROPOUT is not None:
+            pf.set_dropout(model)
+        trainer = pf.build_trainer(model, tokenizer, dataset, pf.LEARNING_RATE, 1)
+        return trainer, dataset, new
 
     return make
 

@@ -25,10 +25,13 @@ FILES = {  # name: (content of the file, what the error line must say)
         b"text,label\nvery, very good,1\nbad, bad,0\n",
         "more fields than",
     ),
-    "quote.csv": (b'text,label\n"abc,1\nd,2\n', "EOF inside string"),
+    "quote.csv": (b'text,label\n"abc,1\nd,2\n', "is not closed"),
     "two_rows.csv": (b"text,label\na,0\nb,1\n", "too few rows"),
     "broken.json": (b'{"text": "a", "label": 1}\n{"text": "b", "la', "cannot load"),
-    "lists.json": (json.dumps([{"text": "a", "label": [1]}] * 9).encode(), "no column"),
+    "lists.json": (
+        json.dumps([{"text": "a", "label": [1]}] * 9).encode(),
+        "one label a row",
+    ),
     "not.parquet": (b"hello" * 99, "cannot load DATASET_NAME"),
 }
 
@@ -54,7 +57,7 @@ def error(pf, settings, capsys, complaints, monkeypatch):
         assert all(re.search(bar, other) for other in others), others
         assert "Traceback" not in captured.err + captured.out
         assert complaints == []
-        assert "Training moved" not in captured.out  # no training began
+        assert "eval_loss" not in captured.out  # no training began
         assert kept == Path("out/keep").exists()
         assert any("\u4e00" <= letter <= "\u9fff" for letter in line)
         return line
@@ -105,8 +108,8 @@ def test_constants_out_of_range(error, name, value):
         ({"MODEL_NAME": "./nowhere"}, "cannot load MODEL_NAME = './nowhere'"),
         ({"MAX_LENGTH": 67}, "cannot read MAX_LENGTH = 67"),
         ({"OUTPUT_DIR": "train.csv"}, "OUTPUT_DIR = 'train.csv'"),
-        ({"OUTPUT_DIR": "."}, "OUTPUT_DIR = '.' is in use, or has a ~: name another"),
-        ({"OUTPUT_DIR": "~/runs"}, "OUTPUT_DIR = '~/runs' is in use, or has a ~"),
+        ({"OUTPUT_DIR": "."}, "OUTPUT_DIR = '.': it is in use"),
+        ({"OUTPUT_DIR": "~/runs"}, "OUTPUT_DIR = '~/runs': write the home folder out"),
         ({"OUTPUT_DIR": ""}, "OUTPUT_DIR = ''"),
     ],
 )
@@ -157,7 +160,7 @@ def test_an_error_loses_nothing_of_an_earlier_run(error, pf, settings, capsys):
     error(MODEL_NAME="nobody/nothing")
     error(LABEL_COLUMN="stars")
     for name in ("out", "out/checkpoint-5"):  # its own folder, or within it
-        assert "is in use" in error(MODEL_NAME=name)
+        assert "it holds MODEL_NAME" in error(MODEL_NAME=name)
     assert files() == before
 
 

@@ -21,7 +21,7 @@ DEFAULTS = """MODEL_NAME="distilbert-base-uncased" DATASET_NAME="stanfordnlp/imd
     LABEL_NAMES=None TRAIN_SIZE=200 VALIDATION_SIZE=50 TEST_SIZE=50 MAX_LENGTH=256
     BATCH_SIZE=8 NUM_EPOCHS=1 LEARNING_RATE=2e-5 WEIGHT_DECAY=0.01 WARMUP_RATIO=0.1
     EVAL_STEPS=50 TRUNCATION_SIDE="left" MEAN_POOLING=True FIT_HEAD=True
-    FREEZE_EMBEDDINGS=True DROPOUT=0.0 GROUP_BY_LENGTH=True COMPARE_FROM_SCRATCH=False
+    FREEZE_EMBEDDINGS=True DROPOUT=0.0 GROUP_BY_LENGTH=True CLASS_WEIGHTS=None
     REPORT_TO="none" SEED=42 OUTPUT_DIR="./finetune-output" """
 DEFAULTS = dict(item.split("=") for item in DEFAULTS.split())
 COMMANDS = re.findall(r"(?m)^    ([\w=:/.-]+ .*?pretrain_finetune\.py) +#", SCRIPT)
@@ -58,11 +58,11 @@ def test_constants_have_the_published_values_in_script_and_readme():
     assert dict(re.findall(r"(?m)^\| `([A-Z_]+)` \| `(.*?)` \|", README)) == DEFAULTS
 
 
-def test_the_file_is_one_sitting():
-    assert len(SCRIPT.splitlines()) < 850 and len(README.splitlines()) <= 250
-    functions = [n for n in ast.parse(SCRIPT).body if isinstance(n, ast.FunctionDef)]
-    assert max(node.end_lineno - node.lineno + 1 for node in functions) <= 46
-    assert all(ast.get_docstring(node) for node in functions)
+def test_every_function_is_explained_in_both_languages():
+    for node in ast.parse(SCRIPT).body:
+        if isinstance(node, ast.FunctionDef):
+            explained = ast.get_docstring(node)
+            assert re.search("[\u4e00-\u9fff]", explained), node.name
 
 
 def test_the_docstrings_launch_commands_stand_in_the_readme():

@@ -85,7 +85,7 @@ def test_rows_are_padded_batch_by_batch(prepare):
 def test_batches_hold_like_lengths_and_equal_shares(pf, rows):
     lengths = np.random.default_rng(0).integers(5, 256, rows)
     columns = {"input_ids": [[1] * n for n in lengths], "label": np.arange(rows) % 2}
-    made = Dataset.from_dict(columns)
+    made = Dataset.from_dict(columns | {"length": lengths})
     order, again = pf.group_by_length(made, 8), pf.group_by_length(made, 8)
     assert order["input_ids"] == again["input_ids"]  # a run can be taken up anywhere
 
@@ -114,8 +114,7 @@ def test_every_family(pf, settings, tiny, family, capsys, complaints):
     assert right == pytest.approx(results("out")["test_accuracy"])
     (long,) = pf.predict(["good " * 800])
     assert long["label"] in ("0", "1") and pf.predict([]) == []
-    solved = results("out", "train_results.json")["fit_head_runtime"] > 0
-    assert solved == (family != "gpt2")  # its output layer has no bias
+    assert "trained, " in out and " solved" in out
     both = (transformers.AutoModel.from_pretrained(f) for f in (tiny(family), "out"))
     assert torch.equal(*(model.get_input_embeddings().weight for model in both))
 
@@ -123,7 +122,7 @@ def test_every_family(pf, settings, tiny, family, capsys, complaints):
 def test_the_body_is_the_pretrained_one(pf, settings, tiny, capsys):
     pf.edit(**settings)
     label = ClassLabel(names=["a", "b", "c"])
-    model, new = pf.build_model(tiny(), pf.load_tokenizer(tiny()), label)
+    model, new = pf.load_model(tiny(), pf.load_tokenizer(tiny()), label)
     base = transformers.AutoModel.from_pretrained(tiny())
     theirs, ours = base.state_dict(), model.base_model.state_dict()
     assert set(ours) - set(theirs) <= {"pooler.dense.weight", "pooler.dense.bias"}
@@ -143,7 +142,7 @@ def test_half_precision_is_trained_in_fp32_and_old_heads_replaced(pf, tiny, tmp_
     pf.edit(MAX_LENGTH=16)
     tokenizer = pf.load_tokenizer(tiny())
     label = ClassLabel(names=["a", "b"])
-    model, new = pf.build_model(str(tmp_path / "five"), tokenizer, label)
+    model, new = pf.load_model(str(tmp_path / "five"), tokenizer, label)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert new == HEADS["bert"]
 
@@ -176,7 +175,9 @@ def test_the_top_layer_starts_as_an_average(prepare, pf, family):
 @pytest.mark.parametrize("family", ["gpt2", "albert"])
 def test_other_architectures_keep_their_top_layer(prepare, family, capsys):
     prepare(family)
-    assert "alike" not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "alike" not in out
+    assert "MEAN_POOLING does not apply to this model 平均池化不适用" in out
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, None])
@@ -187,7 +188,7 @@ def test_dropout_is_the_constant(prepare, rate):
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_the_layers_train_and_the_word_vectors_as_told(prepare, pf, frozen, capsys):
+def test_the_layers_train_and_the_word_vectors_as_told(prepare, frozen):
     trainer, *_ = prepare(FREEZE_EMBEDDINGS=frozen)
     model = trainer.model
     start = {n: p.detach().clone() for n, p in model.named_parameters()}
@@ -195,19 +196,6 @@ def test_the_layers_train_and_the_word_vectors_as_told(prepare, pf, frozen, caps
     words = "bert.embeddings.word_embeddings.weight"
     for name, now in model.named_parameters():
         assert torch.equal(now, start[name]) == (frozen and name == words), name
-    body = {
-        n: start[f"bert.{n}"]
-        for n, p in model.bert.named_parameters()
-        if p.requires_grad
-    }
-    now = {n: p.detach() for n, p in model.bert.named_parameters()}
-    moved = pf.measure_movement(model, body)
-    assert list(moved.index) == ["embeddings", "layer 1", "layer 2", "pooler"]
-    layer = [n for n in body if ".layer.0." in n]
-    before, after = (torch.cat([w[n].flatten() for n in layer]) for w in (body, now))
-    change = (after - before).norm() / before.norm()
-    assert moved["layer 1"] == pytest.approx(float(change))
-    assert "% of its size 主干参数的相对变化量" in capsys.readouterr().out
 
 
 def features(trainer, rows):
@@ -224,7 +212,7 @@ def test_the_head_is_solved_for_on_the_trained_body(prepare, pf):
     trainer.train()
     rows, unseen = trainer.train_dataset, tokenized["validation"]
     x, _ = features(trainer, rows)
-    assert pf.fit_head(trainer) > 0
+    pf.fit_head(trainer)
     weight = trainer.model.classifier.weight.detach().numpy()
     ridge = RidgeCV(np.logspace(-3, 5, 33)).fit(x, np.eye(2)[rows["label"]])
     scale = np.linalg.norm(weight) / np.linalg.norm(ridge.coef_)
@@ -238,10 +226,25 @@ def test_the_head_is_solved_for_on_the_trained_body(prepare, pf):
         assert best <= loss(torch.tensor(factor * logits), labels)
 
 
-def test_the_head_is_kept_where_told(prepare, pf):
-    trainer, *_ = prepare(FIT_HEAD=False)
+def test_the_head_is_kept_where_told(pf, settings, capsys):
+    pf.edit(**settings, FIT_HEAD=False).main()
+    assert " solved" not in capsys.readouterr().out
+    assert "fit_head_runtime" not in results("out", "train_results.json")
+
+
+def test_a_trained_head_with_the_lower_loss_stays(prepare, pf, monkeypatch):
+    trainer, *_ = prepare(NUM_EPOCHS=3)
+    trainer.train()
+    pf.fit_head(trainer)
     before = trainer.model.classifier.weight.clone()
-    assert pf.fit_head(trainer) == 0
+    # few rows with wrong labels solve for a layer that is worse
+    wrong = [1 - label for label in trainer.train_dataset["label"]]
+    rows = trainer.train_dataset.remove_columns("label")
+    feature = trainer.eval_dataset.features["label"]
+    trainer.train_dataset = rows.add_column("label", wrong).cast_column(
+        "label", feature
+    )
+    pf.fit_head(trainer)
     assert torch.equal(trainer.model.classifier.weight, before)
 
 
@@ -249,8 +252,8 @@ def test_everything_switched_off_is_the_plain_recipe(prepare):
     off = dict.fromkeys(["MEAN_POOLING", "FREEZE_EMBEDDINGS", "GROUP_BY_LENGTH"], False)
     trainer, tokenized, _ = prepare(**off)
     assert all(p.requires_grad for p in trainer.model.parameters())
-    shuffled = tokenized["train"].shuffle(42)["input_ids"]
-    assert trainer.train_dataset["input_ids"] == shuffled
+    assert trainer.compute_loss_func is None
+    assert trainer.train_dataset["input_ids"] == tokenized["train"]["input_ids"]
     assert trainer.args.train_sampling_strategy == "random"
     assert trainer.model.bert.encoder.layer[-1].attention.self.query.weight.any()
     assert trainer.model.classifier.weight.any()
@@ -267,21 +270,21 @@ def test_the_constants_reach_the_trainer(prepare):
     assert args.load_best_model_at_end and not args.bf16 and args.adam_beta2 == 0.98
 
 
-def test_a_short_run_is_validated_once_an_epoch(prepare):
+def test_a_short_run_is_validated_once_an_epoch(prepare, pf):
     trainer, *_ = prepare(NUM_EPOCHS=3)
-    trainer.train()
+    pf.train(trainer, {})
     steps = [log["step"] for log in trainer.state.log_history if "eval_accuracy" in log]
-    assert steps == [5, 10, 15]
+    assert steps == [0, 5, 10, 15]  # 0: the first point of the curve
     assert len(list(Path("out").glob("checkpoint-*"))) <= 2  # the newest and the best
 
 
 def test_files_that_a_run_leaves(pf, settings, capsys):
-    pf.edit(**settings, REPORT_TO="tensorboard", COMPARE_FROM_SCRATCH=True).main()
+    pf.edit(**settings, REPORT_TO="tensorboard").main()
     out, found = capsys.readouterr().out, results("out")
     assert found["test_loss"] > 0 and found["test_recall"] >= 0
     train = results("out", "train_results.json")
     assert train["train_runtime"] > 0 and train["fit_head_runtime"] > 0
-    for name in ("test_accuracy", "test_majority_baseline", "scratch_accuracy"):
+    for name in ("test_accuracy", "test_majority_baseline"):
         assert f" {name.removeprefix('test_')} = {found[name]:.4f}" in out
     assert Path("out/results.png").read_bytes().startswith(b"\x89PNG")
     assert "out/results.png" in out
@@ -306,7 +309,7 @@ def test_the_last_screen_and_the_picture(pf, settings, names, capsys, recwarn):
     out = capsys.readouterr().out
     assert Path("out/results.png").stat().st_size > 10_000
     assert not [w for w in recwarn if "Glyph" in str(w.message)]
-    note = "of 正类 POSITIVE" if len(names) == 2 else "macro: class mean 宏平均"
+    note = "of 正类 POSITIVE" if len(names) == 2 else "mean of the classes (macro)"
     assert out.count(note) == 3
     assert ("macro avg" in out) == (2 < len(names) <= 20)
     assert out.count("the label says 标签是") <= 3
