@@ -190,7 +190,7 @@ def main():
     check_constants()
     devices = pick_device()
     model_name, dataset_name, learning_rate = choose_source()
-    this_run = describe_run(model_name, dataset_name, learning_rate, devices)
+    this_run = describe_run(dataset_name, learning_rate, devices)
     check_unfinished_run(this_run)
 
     log.info("----- 1/7 Load the data 加载数据 -----")
@@ -239,21 +239,21 @@ def main():
 
 # ---- Before the workflow: the device, and where model and data come from 设备与来源 ----
 def pick_device():
-    """Pick CUDA, else Apple's MPS, else the CPU, and return how many devices work.
+    """Pick CUDA, else Apple's MPS, else the CPU, and return how many devices are used.
 
-    Under torchrun each device has a process of its own, and only the first one speaks.
+    Under torchrun each device has a process of its own, and only the first one logs.
     选择设备：CUDA 优先，其次苹果 MPS，最后 CPU；返回设备个数。用 torchrun 启动时每个设备各有
     一个进程，只有第一个进程输出日志。
     """
-    cuda = torch.cuda.is_available()
-    process = accelerate.PartialState(
-        cpu=not (cuda or torch.backends.mps.is_available())
-    )
+    accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
+    process = accelerate.PartialState(cpu=not accelerated)
     devices = process.num_processes
     name = f"{torch.get_num_threads()} cores"
-    if cuda:
+    if process.device.type == "cuda":
         name = torch.cuda.get_device_name()
-        if devices == 1:  # one process drives all GPUs 一个进程用上所有 GPU
+        # Started without torchrun, one process drives all the GPUs.
+        # 不用 torchrun 启动时，一个进程用上所有 GPU。
+        if process.distributed_type == accelerate.DistributedType.NO:
             devices = torch.cuda.device_count()
     if not process.is_main_process:
         log.setLevel("ERROR")
@@ -459,8 +459,8 @@ def read_splits(name):
         splits = load_splits(name)
     if "train" not in splits:
         fail(f"there is no train split, only {', '.join(splits)} 缺少训练集 train")
-    log.info(f"splits: {', '.join(splits)}; used 用到: train, validation, test")
     used = [split for split in ("train", "validation", "test") if split in splits]
+    log.info(f"splits 划分: {', '.join(splits)}; used 用到: {', '.join(used)}")
     return DatasetDict({split: splits[split] for split in used})
 
 
@@ -508,9 +508,11 @@ def csv_options(file):
     with fsspec.open(file, "rt", encoding="utf-8-sig", compression="infer") as lines:
         separator = max(",;\t", key=lines.readline().count)
 
+    tab_in_text = 'a text holds a tab: is each quotation mark " closed? 引号 " 成对吗？'
+
     def read_field(field):
-        if separator == "\t" and "\t" in str(field):  # it swallowed the next row
-            raise ValueError("unexpected end of data")
+        if separator == "\t" and "\t" in str(field):  # it may have swallowed a row
+            raise ValueError(tab_in_text)
         return field or ""
 
     return {
@@ -623,7 +625,7 @@ def name_classes(classes):
     设了 LABEL_NAMES 就用它，否则沿用数据里的写法。
     """
     if LABEL_NAMES is not None:
-        if len(set(LABEL_NAMES)) != len(classes):
+        if not len(LABEL_NAMES) == len(set(LABEL_NAMES)) == len(classes):
             fail(
                 f"LABEL_NAMES must name {len(classes)}: {', '.join(classes)} 个数不符或重名"
             )
@@ -708,7 +710,7 @@ def load_tokenizer(model_name):
         # that; its end token may serve, because the attention mask hides the filling.
         # 一批文本要补齐到同样长度。GPT-2 没有填充用的 token，可用结束符代替：注意力掩码会
         # 把填充的位置遮住，模型看不到。
-        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
 
 
@@ -876,11 +878,12 @@ def start_with_averages(model, new_weights):
     """Let [CLS] start as the average of all tokens. 让 [CLS] 从全部 token 的平均出发"""
     modules = dict(model.named_modules())
     queries = [n for n in modules if n.endswith((".query", ".q_lin", ".query_global"))]
+    layers = getattr(model.config, "num_hidden_layers", None)
     # BERT and its relatives have one query a layer. A layer that is shared (ALBERT), a
     # decoder, or positions within the attention (DeBERTa) give no average this way.
     # BERT 一族每层有一个 query。共享层（ALBERT）、解码器、注意力里含位置（DeBERTa）的模型，
     # 用这个办法得不到平均。
-    if not new_weights or len(queries) != model.config.num_hidden_layers:
+    if not new_weights or len(queries) != layers:
         log.info("  MEAN_POOLING does not apply to this model 平均池化不适用于此模型")
         return
     for weight in modules[queries[-1]].parameters():
@@ -911,13 +914,15 @@ def freeze_word_vectors(model):
 def set_dropout(model):
     """Set the share of activations that training zeroes at random to DROPOUT.
 
-    It works against overfitting, which a short run has no time for; at 0 it runs
-    faster.
+    It works against overfitting, which a short run has no time for; at 0 it runs faster.
     设置训练时随机置零的激活比例。它防过拟合，短训练来不及过拟合；设为 0 跑得更快。
     """
     for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = DROPOUT
+        # torch's own layer calls it p; BART and others keep it as a number of theirs.
+        # torch 的 Dropout 层叫它 p；BART 等模型自己存成一个数。
+        for name in ("p", "dropout", "attention_dropout", "activation_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, DROPOUT)
 
 
 # ---- 4. Train 训练 ----
@@ -959,7 +964,8 @@ def training_arguments(learning_rate, every):
 
     训练参数；每 every 步验证一次并保存检查点。
     """
-    cuda = torch.cuda.is_available()
+    device = accelerate.PartialState().device.type
+    cuda = device == "cuda"
     return transformers.TrainingArguments(
         output_dir=str(OUTPUT_DIR),
         num_train_epochs=NUM_EPOCHS,
@@ -996,7 +1002,7 @@ def training_arguments(learning_rate, every):
         # Mixed precision: the arithmetic in bf16, the weights in fp32.
         # 混合精度：用 bf16 运算，权重仍是 fp32。
         bf16=cuda and torch.cuda.is_bf16_supported(including_emulation=False),
-        use_cpu=accelerate.PartialState().device.type == "cpu",
+        use_cpu=device == "cpu",
         dataloader_pin_memory=cuda,
         ddp_find_unused_parameters=False,
     )
@@ -1148,19 +1154,26 @@ def fit_head(trainer):
     labels = torch.tensor(validation_rows["label"])
     smoothing = 2 / (len(labels) + 2)
     loss = torch.nn.CrossEntropyLoss(torch.tensor(weights), label_smoothing=smoothing)
-    answers = torch.tensor(ridge.predict(validation_features), dtype=torch.float32)
-    best = minimize_scalar(lambda k: loss(k * answers, labels).item(), bounds=(0, 99))
-    trained_logits = output(
-        torch.tensor(validation_features, device=output.weight.device)
-    )
-    trained_loss = loss(trained_logits.cpu(), labels).item()
+    solved_logits = torch.tensor(ridge.predict(validation_features)).float()
+    validation_features = torch.tensor(validation_features).to(output.weight)
+    trained_logits = output(validation_features).detach().cpu()
+    solved = best_scale(solved_logits, labels, loss)
+    trained = best_scale(trained_logits, labels, loss)
     log.info(
-        f"Validation loss 验证损失: {trained_loss:.4f} trained, {best.fun:.4f} solved"
+        f"Validation loss 验证损失: {trained.fun:.4f} trained, {solved.fun:.4f} solved"
     )
-    if best.fun < trained_loss:
-        output.weight.data = (best.x * torch.tensor(ridge.coef_)).to(output.weight)
+    if solved.fun < trained.fun:
+        output.weight.data = torch.tensor(solved.x * ridge.coef_).to(output.weight)
         if output.bias is not None:
-            output.bias.data = (best.x * torch.tensor(ridge.intercept_)).to(output.bias)
+            output.bias.data = torch.tensor(solved.x * ridge.intercept_).to(output.bias)
+    else:
+        for parameter in output.parameters():
+            parameter.data *= trained.x
+
+
+def best_scale(logits, labels, loss):
+    """Return the factor `.x` of `logits` with the least loss, `.fun`. 损失最小的系数"""
+    return minimize_scalar(lambda k: loss(k * logits, labels).item(), bounds=(0, 99))
 
 
 def find_output_layer(model, classes):
@@ -1252,18 +1265,20 @@ def save(trainer, train_scores, test_scores, this_run):
 def model_card(trainer, scores, this_run):
     """Return the README.md of the saved model, which the Hub shows. 模型卡片"""
     base = this_run["MODEL_NAME"]
-    if Path(base).exists():  # a folder of this machine means nothing to others 本机路径
-        base = Path(base).name
-    recipe = ", ".join(f"{name} {value}" for name, value in this_run.items())
-    tested = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
+    if this_run["DATASET_NAME"] == EMBEDDED_DATA:
+        base = "sentence-transformers/all-MiniLM-L6-v2"
+    metadata = "pipeline_tag: text-classification"
+    if not Path(base).exists():  # the Hub links the model to its base 链接到基础模型
+        metadata = f"{metadata}\nbase_model: {base}"
+    numbers = {k: v for k, v in this_run.items() if isinstance(v, int | float)}
     return f"""---
-pipeline_tag: text-classification
-base_model: {base}
+{metadata}
 ---
-# {base}, fine-tuned on {this_run["DATASET_NAME"]}
+# {Path(base).name}, fine-tuned on {this_run["DATASET_NAME"]}
 - labels: {", ".join(trainer.model.config.id2label.values())}
-- tested: {tested}
-- recipe: {recipe}
+- tested: {", ".join(f"{name} {score:.4f}" for name, score in scores.items())}
+- recipe: {", ".join(f"{name} {value}" for name, value in numbers.items())}
+- cuts long texts: on the {TRUNCATION_SIDE}
 - use: `pipeline("text-classification", model="this folder")("A text.", truncation=True)`
 - ![loss, validation accuracy and confusion matrix](results.png)
 """
@@ -1320,7 +1335,7 @@ def predict(texts):
     if not texts:
         return []
     classifier = transformers.pipeline("text-classification", model=str(OUTPUT_DIR))
-    return classifier(texts, truncation=True)
+    return classifier(list(texts), truncation=True)
 
 
 def report(scores, test_rows, logits, answers):
@@ -1440,7 +1455,8 @@ def check_output_folder():
         folder = Path(OUTPUT_DIR)
         if str(folder).startswith("~"):  # Trainer would expand it, other code would not
             raise ValueError("write the home folder out 请把 ~ 写成完整路径")
-        if Path(str(MODEL_NAME)).resolve().is_relative_to(folder.resolve()):
+        model = Path(str(MODEL_NAME))
+        if model.exists() and model.resolve().is_relative_to(folder.resolve()):
             raise ValueError("it holds MODEL_NAME 模型就在里面")
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()) and not Path(folder, "run.json").exists():
@@ -1450,16 +1466,20 @@ def check_output_folder():
 # run.json tells whether a run may go on: what training depends on, and whether it
 # finished.
 # run.json 决定能否接着训练：记录训练所依赖的一切，以及是否已完成。
-def describe_run(model_name, dataset_name, learning_rate, devices):
-    """Return all that the result of training depends on, by name. 训练结果所依赖的一切"""
+def describe_run(dataset_name, learning_rate, devices):
+    """Return all that a run depends on, by name: the constants and the devices.
+
+    DATASET_NAME and LEARNING_RATE are those in use, which the embedded default may change.
+    一次运行所依赖的一切：常量和设备。DATASET_NAME 和 LEARNING_RATE 取实际使用的值，内置默认
+    可能改过它们。
+    """
     this_run = constants() | {
-        "MODEL_NAME": model_name,
         "DATASET_NAME": dataset_name,
         "LEARNING_RATE": learning_rate,
         "devices": devices,
         "processes": accelerate.PartialState().num_processes,
     }
-    for unused in ("SAMPLE_TEXTS", "REPORT_TO"):
+    for unused in ("SAMPLE_TEXTS", "REPORT_TO", "EMBEDDED_DATA"):
         del this_run[unused]
     # As run.json gives it back: lists for tuples, strings for paths.
     # 变成从 run.json 读回来的样子：元组变列表，路径变字符串。
@@ -1514,7 +1534,9 @@ def or_fail(what, advice):
     """
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - each library has kinds of its own
+    except Exception as error:
+        if disk_is_full(error):
+            raise
         # Some errors only say that something went wrong; the cause behind them says
         # what.
         # 有些异常只说“出错了”，真正的原因在它背后。
@@ -1544,7 +1566,7 @@ if __name__ == "__main__":
     if hasattr(sys.stdout, "reconfigure"):  # a notebook's output lacks it 笔记本里没有
         sys.stdout.reconfigure(errors="replace")  # "?" where a terminal lacks 中文
         sys.stderr.reconfigure(errors="replace")
-    go_on = "run again to go on from the last checkpoint 再次运行可从检查点继续"
+    go_on = "run again: it goes on from the last checkpoint 再次运行可从检查点继续"
     try:
         main()
     except KeyboardInterrupt:  # Ctrl-C

@@ -117,6 +117,7 @@ def test_constants_out_of_range(error, name, value):
         ({"REPORT_TO": "nothing"}, "the training cannot be set up"),
         ({"OUTPUT_DIR": None}, "OUTPUT_DIR = None"),
         ({"MODEL_NAME": None}, "MODEL_NAME"),
+        ({"LABEL_NAMES": ["a", "b", "b"]}, "LABEL_NAMES must name 2: 0, 1"),
         ({"TRAIN_SIZE": 1}, "too few rows for train: add rows or raise TRAIN_SIZE"),
         ({"TRUNCATION_SIDE": "both"}, "Truncation side should be"),
         ({"MODEL_NAME": "nobody/nothing"}, "cannot load MODEL_NAME = 'nobody/nothing'"),

@@ -104,6 +104,7 @@ def tab_rows(**changed):
 
 UTF_8 = "请存为 UTF-8"
 QUOTE = 'a quotation mark " is not closed 引号 " 没有成对'
+TAB = 'a text holds a tab: is each quotation mark " closed?'
 LONG = "a row has more fields than the first line: quote its text"
 HEADER = "is the first line of the file a header?"
 REFUSED = {
@@ -114,7 +115,7 @@ REFUSED = {
     "open_to_the_end.tsv": (tab_rows(line5='"Great film\t1'), QUOTE),
     "two_open.tsv": (tab_rows(line5='"Great film\t1', line9='"Bad film\t0'), QUOTE),
     "within.tsv": (tab_rows(line5='"Great film\t1', line9='a "bad" one\t0'), QUOTE),
-    "closed_late.tsv": (tab_rows(line5='"Great film\t1', line9='a bad one"\t0'), QUOTE),
+    "closed_late.tsv": (tab_rows(line5='"Great film\t1', line9='a bad one"\t0'), TAB),
     "open.csv": (b'text,label\n"Great film,1\nBad film,0\n', QUOTE),
     "late_comma.csv": (b"text,label\n" + b"a,1\nb,0\n" * 9 + b"very, very,1\n", LONG),
     "all_commas.csv": (b"text,label\nvery, good,1\nvery, bad,0\n", LONG),

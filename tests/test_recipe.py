@@ -245,7 +245,9 @@ def test_a_trained_head_with_the_lower_loss_stays(prepare, pf, monkeypatch):
         "label", feature
     )
     pf.fit_head(trainer)
-    assert torch.equal(trainer.model.classifier.weight, before)
+    # only its scale is fitted again, to the smoothed labels
+    after = trainer.model.classifier.weight
+    assert torch.allclose(after, before, rtol=0.01)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -332,9 +334,11 @@ def test_files_that_a_run_leaves(pf, settings, capsys):
     assert "out/results.png" in out
     card = Path("out/README.md").read_text(encoding="utf-8")
     assert "pipeline_tag: text-classification" in card and "](results.png)" in card
+    assert "cuts long texts: on the left" in card
+    assert "EMBEDDED" not in card and "out" not in card.split("tested")[0]
     switches = ["MEAN_POOLING", "FIT_HEAD", "FREEZE_EMBEDDINGS", "GROUP_BY_LENGTH"]
     assert all(f"{name} True" in card for name in switches)
-    assert "DROPOUT 0.0" in card and "TRUNCATION_SIDE left" in card
+    assert "DROPOUT 0.0" in card
     assert json.loads(Path("out/run.json").read_text())["finished"] is True
     assert list(Path("out").rglob("events.out.tfevents.*"))
 
