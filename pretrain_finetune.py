@@ -335,8 +335,7 @@ def hub_answers(seconds=4):
 
 
 def fetch_shipped_source():
-    """Fetch the shipped model and data into the cache. Return why that failed, or
-    None.
+    """Fetch the shipped model and data into the cache; return why that failed, or None.
 
     把默认模型和数据取到本地缓存。返回失败的原因；成功则返回 None。
     """
@@ -364,7 +363,7 @@ def embedded_reviews():
     judgements = {
         "train": {
             "neg": """dull terrible boring clumsy awful tedious lifeless lazy hollow
-                stale predictable dreadful annoying stupid ugly horrible pathetic weak""",
+                stale predictable dreadful annoying stupid ugly horrible weak""",
             "pos": """wonderful brilliant moving gripping charming superb delightful
                 fine inventive fun beautiful excellent touching clever fresh lovely""",
         },
@@ -558,8 +557,8 @@ def check_column(data, split, column):
     if column not in data.column_names:
         fail(
             f"{split} has no column {column!r}, only {data.column_names}: set "
-            "TEXT_COLUMN and LABEL_COLUMN; is the first line of the file a header? 没有这一列：请设置"
-            "这两个常量；文件第一行是列名吗？"
+            "TEXT_COLUMN and LABEL_COLUMN; is the first line of the file a header? "
+            "没有这一列：请设置这两个常量；文件第一行是列名吗？"
         )
     feature = data.features[column]
     if not isinstance(feature, Value | ClassLabel):
@@ -1014,8 +1013,7 @@ def training_arguments(learning_rate, every):
 
 
 def class_weights(labels, classes):
-    """Return the weight of each class, `(classes,)`: 1, or with "balanced" more if it
-    is rare.
+    """Return the weights of the classes, `(classes,)`: all 1 without CLASS_WEIGHTS.
 
     "balanced" is rows / (classes × rows of the class), so that all classes weigh the
     same.
@@ -1047,8 +1045,7 @@ def weighted_loss(rows):
 
 
 def keep_logits(outputs, labels):
-    """Keep the logits of a model's answer; encoder–decoders (BART, T5) add states to
-    them.
+    """Keep the logits of a model's answer, to which BART and T5 add their states.
 
     只留 logits；编码器–解码器（BART、T5）的输出里还有别的状态。
     """
@@ -1125,21 +1122,18 @@ def find_checkpoint():
 def fit_head(trainer):
     """Solve for the output layer; keep the trained one if its validation loss is lower.
 
-    So a checkpoint that is already a classifier does not lose its own layer to a few
-    rows.
+    So a model that is a classifier already does not lose its own layer to a few rows.
     求解输出层；训练得到的那个若验证损失更低，就保留它：MODEL_NAME 本来就是成熟的分类器时，
     不会被少量数据求解得更差。
     """
-    rows, validation_rows = trainer.train_dataset, trainer.eval_dataset
+    rows = trainer.train_dataset
+    validation_rows = trainer.eval_dataset
     classes = rows.features["label"].num_classes
     output = find_output_layer(trainer.model, classes)
     if output is None:
-        log.info(
-            "FIT_HEAD does not apply: no linear output layer 没有线性输出层，不求解"
-        )
+        log.info("FIT_HEAD does not apply: no output layer found 没找到输出层")
         return
-    # 1. The features: what the trained body makes of the texts. 10,000 random ones
-    # suffice.
+    # 1. The features: what the trained body makes of the texts; 10,000 of them will do.
     # 1. 特征：训练后的主干从文本里读出了什么。随机的一万条就够了。
     rows = rows.select(range(min(10_000, len(rows))))
     features = body_features(trainer, output, rows)
@@ -1151,19 +1145,18 @@ def fit_head(trainer):
     weights = class_weights(labels, classes)
     ridge = RidgeCV(np.logspace(-3, 5, 33), fit_intercept=output.bias is not None)
     ridge.fit(features, np.eye(classes)[labels], sample_weight=weights[labels])
-    # 3. The scale, for both layers: see best_scale. The smoothing acts as two more
-    # rows, answered at random (Platt, 1999): 50 rows without a mistake prove no
-    # certainty.
+    # 3. The scale, for both layers (see best_scale). Smoothing acts as two more rows
+    # answered at random (Platt, 1999): 50 rows without a mistake prove no certainty.
     # 3. 两个输出层各自的尺度，见 best_scale。标签平滑相当于再加两行随机作答的样本（Platt，
     # 1999）：50 行全对，也不能当成百分之百有把握。
-    labels = torch.tensor(validation_rows["label"])
-    smoothing = 2 / (len(labels) + 2)
+    validation_labels = torch.tensor(validation_rows["label"])
+    smoothing = 2 / (len(validation_labels) + 2)
     loss = torch.nn.CrossEntropyLoss(torch.tensor(weights), label_smoothing=smoothing)
     solved_logits = torch.tensor(ridge.predict(validation_features)).float()
     validation_features = torch.tensor(validation_features).to(output.weight)
     trained_logits = output(validation_features).detach().cpu()
-    solved = best_scale(solved_logits, labels, loss)
-    trained = best_scale(trained_logits, labels, loss)
+    solved = best_scale(solved_logits, validation_labels, loss)
+    trained = best_scale(trained_logits, validation_labels, loss)
     log.info(
         f"Validation loss 验证损失: {trained.fun:.4f} trained, {solved.fun:.4f} solved"
     )
@@ -1177,8 +1170,7 @@ def fit_head(trainer):
 
 
 def best_scale(logits, labels, loss):
-    """Return the one factor of `logits` with the least loss, as `.x`; that loss as
-    `.fun`.
+    """Return the factor of `logits` with the least loss, `.x`, and that loss, `.fun`.
 
     Answers of 0 and 1 are no logits yet: with two classes, softmax would turn them into
     a confidence of 0.73 at most. A layer that was trained long has the opposite fault.
@@ -1224,8 +1216,7 @@ def body_features(trainer, output, rows):
 
 # ---- 5. Evaluate 评估 ----
 def compute_metrics(eval_pred):
-    """Logits `(rows, classes)`, labels `(rows,)` → accuracy, f1, precision, recall in
-    [0, 1].
+    """Logits `(rows, classes)` and labels `(rows,)` → the four scores, each in [0, 1].
 
     accuracy   the share of rows that are answered correctly
     precision  TP / (TP + FP): of the rows called positive, how many are?
@@ -1537,8 +1528,8 @@ def check_unfinished_run(this_run):
             changed.append(f"{name} was {earlier.get(name)!r}")
     if changed:
         fail(
-            f"{OUTPUT_DIR} holds an unfinished run in which {', '.join(changed)}: put it "
-            "back to go on, or delete the folder, or name another OUTPUT_DIR 有未完成的运行，"
+            f"{OUTPUT_DIR} holds an unfinished run in which {', '.join(changed)}: put "
+            "it back to go on, or delete the folder, or name another OUTPUT_DIR 有未完成的运行，"
             "常量与当时不同：改回去可继续，或删除该文件夹，或换一个 OUTPUT_DIR"
         )
 

@@ -157,6 +157,21 @@ def run(tmp_path):
     return start
 
 
+LOG_LINE = re.compile(r"\d\d:\d\d:\d\d \| (INFO|WARNING) \| ")
+
+
+def assert_clean(done):
+    """The run succeeded, its lines have the agreed form, and no library complained."""
+    assert done.returncode == 0, done.stderr[-3000:]
+    for line in done.stdout.splitlines():  # Trainer logs its own as {...}
+        assert LOG_LINE.match(line) or line.startswith("{"), line
+    bar = re.compile(r"\d+%\||[a-zA-Z]/s|^$")  # of a progress bar
+    lines = re.split(r"[\r\n]", done.stderr.replace("\x1b[A", ""))
+    noise = [line.strip() for line in lines if not bar.search(line.strip())]
+    # without a Hub, datasets says which of the cached versions it uses
+    assert [line for line in noise if "latest cached" not in line] == []
+
+
 def scores_on_screen(output):
     """The `name = 0.0000` lines of the console as a dict."""
     return {k: float(v) for k, v in re.findall(r"(\w+) = (\d\.\d{4})", output)}

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import conftest
 import pytest
-from conftest import CLOSED, answers, results, reviews, share_right, steady, write_csv
+from conftest import (
+    CLOSED,
+    answers,
+    assert_clean,
+    results,
+    reviews,
+    share_right,
+    steady,
+    write_csv,
+)
 from datasets import ClassLabel, Dataset, Features, Value
 from hub import serve
 from models import save_minilm_as_distilbert, save_tiny
@@ -14,7 +23,6 @@ from models import save_minilm_as_distilbert, save_tiny
 import pretrain_finetune
 
 SIGNS = ["POSITIVE", "NEGATIVE", "POSITIVE", "NEGATIVE"]
-LOG_LINE = re.compile(r"\d\d:\d\d:\d\d \| (INFO|WARNING) \| ")
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +55,6 @@ def hub_folder(tmp_path_factory):
         Dataset.from_list(columns).to_parquet(rotten / f"{split}.parquet")
     (rotten / "README.md").write_text("---\ntags: []\n---\n# Small reviews\n")
     return root
-
-
-def assert_clean(done):
-    """The run succeeded, its lines have the agreed form, and no library complained."""
-    assert done.returncode == 0, done.stderr[-3000:]
-    for line in done.stdout.splitlines():  # Trainer logs its own as {...}
-        assert LOG_LINE.match(line) or line.startswith("{"), line
-    bar = re.compile(r"\d+%\||[a-zA-Z]/s|^$")  # of a progress bar
-    lines = re.split(r"[\r\n]", done.stderr.replace("\x1b[A", ""))
-    noise = [line.strip() for line in lines if not bar.search(line.strip())]
-    # without a Hub, datasets says which of the cached versions it uses
-    assert [line for line in noise if "latest cached" not in line] == []
 
 
 def test_embedded_default(run, pf, tmp_path):
