@@ -34,7 +34,7 @@ Run it 运行:
     torchrun --nproc_per_node=8 pretrain_finetune.py    # eight GPUs on a machine 单机八卡
     accelerate launch pretrain_finetune.py              # as set by `accelerate config`
     HF_ENDPOINT=https://hf-mirror.com python pretrain_finetune.py  # a mirror 使用镜像
-    uv run pretrain_finetune.py                         # installs the packages above first
+    uv run pretrain_finetune.py                         # installs its packages first
 
 There are no flags: edit the constants below and run again.
 没有命令行参数：修改下面的常量，再运行一次即可。
@@ -1287,7 +1287,7 @@ def model_card(trainer, scores, this_run):
 - tested: {", ".join(f"{name} {score:.4f}" for name, score in scores.items())}
 - recipe: {", ".join(f"{name} {value}" for name, value in numbers.items())}
 - cuts long texts: on the {TRUNCATION_SIDE}
-- use: `pipeline("text-classification", model="this folder")("A text.", truncation=True)`
+- use: `pipeline("text-classification", "this folder")("A text.", truncation=True)`
 - ![loss, validation accuracy and confusion matrix](results.png)
 """
 
@@ -1529,8 +1529,8 @@ def check_unfinished_run(this_run):
     if changed:
         fail(
             f"{OUTPUT_DIR} holds an unfinished run in which {', '.join(changed)}: put "
-            "it back to go on, or delete the folder, or name another OUTPUT_DIR 有未完成的运行，"
-            "常量与当时不同：改回去可继续，或删除该文件夹，或换一个 OUTPUT_DIR"
+            "it back to go on, delete the folder, or name another OUTPUT_DIR "
+            "有未完成的运行，常量与当时不同：改回去可继续，或删除该文件夹，或换一个 OUTPUT_DIR"
         )
 
 
