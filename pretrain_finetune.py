@@ -29,12 +29,12 @@
 ④ 评估、保存、使用。只测一次，然后用 pipeline 预测新文本。
 
 Run it 运行:
-    python pretrain_finetune.py                         # all GPUs, else MPS or CPU
+    python pretrain_finetune.py                         # GPUs, else CPU 优先用 GPU
     CUDA_VISIBLE_DEVICES=0 python pretrain_finetune.py  # the first GPU only 只用第一块 GPU
     torchrun --nproc_per_node=8 pretrain_finetune.py    # eight GPUs on a machine 单机八卡
-    accelerate launch pretrain_finetune.py              # as set by `accelerate config`
+    accelerate launch pretrain_finetune.py              # as configured 按其配置
     HF_ENDPOINT=https://hf-mirror.com python pretrain_finetune.py  # a mirror 使用镜像
-    uv run pretrain_finetune.py                         # installs its packages first
+    uv run pretrain_finetune.py                         # installs packages first 先装包
 
 There are no flags: edit the constants below and run again.
 没有命令行参数：修改下面的常量，再运行一次即可。
@@ -115,7 +115,7 @@ NUM_EPOCHS = 1
 # 学习率：每步更新的幅度。2e-5 到 5e-5 能保住预训练学到的知识；太大会把它抹掉，即灾难性遗忘。
 LEARNING_RATE = 2e-5
 # Pulls weights towards zero, against overfitting; up to 0.1.
-# 权重衰减：把权重往零拉，防止过拟合；最大可用 0.1。
+# 权重衰减：把权重往零拉，防止过拟合；不宜超过 0.1。
 WEIGHT_DECAY = 0.01
 # Warm-up: the share of all steps in which the rate climbs from zero. The first
 # gradients of a new head are unreliable, so its first steps should be small.
@@ -123,7 +123,8 @@ WEIGHT_DECAY = 0.01
 WARMUP_RATIO = 0.1
 # Steps between two validations, each with a checkpoint; at least one an epoch, and one
 # at the end (a run of 25 steps has just that one to choose from).
-# 每隔多少步验证一次并保存检查点；每轮至少一次，结束时再来一次（只有 25 步时就这一个可挑）。
+# 每隔多少步验证一次并保存检查点；每轮至少一次，结束时 Trainer 再来一次（只有 25 步时就这
+# 一个可挑）。
 EVAL_STEPS = 50
 # "balanced" lets a rare class count as much as a common one; None counts every row
 # alike.
@@ -131,10 +132,9 @@ EVAL_STEPS = 50
 CLASS_WEIGHTS = None
 
 # The recipe: six ideas, each with its reason where it is used. The textbook's way is to
-# switch them off: "right", False, False, False, None, False (all but Adam's beta2,
-# below).
+# switch them off: "right", False, False, False, None, False (all but adam_beta2).
 # 训练配方：六个想法，理由写在用到的地方。关掉它们就是教科书的做法：依次为 "right"、False、
-# False、False、None、False（只差下面 Adam 的 β₂）。
+# False、False、None、False（只差 adam_beta2）。
 # Which side of a long text is cut off: "left" keeps its end, "right" its start.
 # 长文本截掉哪一侧："left" 保留结尾，"right" 保留开头。
 TRUNCATION_SIDE = "left"
@@ -177,7 +177,7 @@ SAMPLE_TEXTS = [
 ]
 
 # What the program says goes to standard output, as HH:MM:SS | LEVEL | text.
-# 程序的输出都写到标准输出，格式为“时:分:秒 | 级别 | 内容”。
+# 程序的日志都写到标准输出，格式为“时:分:秒 | 级别 | 内容”。
 log = logging.getLogger("pretrain_finetune")
 log.setLevel("INFO")
 log.propagate = False
@@ -315,9 +315,11 @@ def hub_answers(seconds=4):
     """Return whether the Hub (or the mirror in HF_ENDPOINT) answers within `seconds`.
 
     A thread asks, because a request alone would wait that long for each of the Hub's
-    addresses. Any answer will do, even "404 not found". Local folders need no Hub.
-    在限定的秒数内 Hub（或 HF_ENDPOINT 指定的镜像）有没有回应。用线程来问，因为单个请求会
-    对 Hub 的每个地址都等这么久。什么回应都算数，包括 404。本地文件不需要 Hub。
+    addresses. Any answer will do, even "404 not found". If model and data are local,
+    nobody is asked.
+    在限定的秒数内 Hub（或 HF_ENDPOINT 指定的镜像）有没有回应。用线程来限时，因为
+    请求自己的超时会对 Hub 的每个 IP 各算一次。什么回应都算数，包括 404。模型和数据都在本地则
+    不问。
     """
     if Path(str(MODEL_NAME)).exists() and (DATA_FILES or Path(DATASET_NAME).exists()):
         return True
@@ -458,7 +460,7 @@ def load_splits(name):
 
     用 datasets 库相应的读取器加载：Hub 上的数据集、本地文件夹或文件。
     """
-    if Path(name, "dataset_dict.json").exists():  # written by save_to_disk
+    if Path(name, "dataset_dict.json").exists():  # from save_to_disk 由它保存的
         return datasets.load_from_disk(name)
     if Path(name, "state.json").exists():
         return DatasetDict(train=datasets.load_from_disk(name))
@@ -468,7 +470,7 @@ def load_splits(name):
         name = huggingface_hub.snapshot_download(name, repo_type="dataset")
     source = {"path": name, "name": DATASET_CONFIG}
     if DATA_FILES:
-        paths = json.dumps(DATA_FILES, default=str)  # a Path becomes a string
+        paths = json.dumps(DATA_FILES, default=str)  # Path → str
         source = {"path": name, "data_files": json.loads(paths)}
     builder = datasets.load_dataset_builder(**source)
     # A reader logs what is wrong with a file and raises it as well: once is enough.
@@ -500,7 +502,8 @@ def csv_options(file):
     tab_in_text = 'a text holds a tab: is each quotation mark " closed? 引号 " 成对吗？'
 
     def read_field(field):
-        if separator == "\t" and "\t" in str(field):  # it may have swallowed a row
+        # With a tab in it, the text may have swallowed the next row. 可能吞了下一行。
+        if separator == "\t" and "\t" in str(field):
             raise ValueError(tab_in_text)
         return field or ""
 
@@ -632,7 +635,7 @@ def split_rows(rows):
     A test split without labels is replaced by the validation split. A part that is
     still missing is cut off the training rows: its _SIZE, but at most a fifth of them.
     决定哪些行作训练、验证、测试。没有带标签的 test 时，用 validation 作测试集；还缺的部分
-    从训练行里切出：取 _SIZE 行，但最多五分之一。
+    从训练行里切出：取各自的 _SIZE 行，但最多五分之一。
     """
     # Data sets are often stored sorted: IMDB's first 200 rows are all negative.
     # 数据集常按标签排好：IMDB 的前 200 行全是负面。所以先打乱。
@@ -655,7 +658,9 @@ def split_rows(rows):
             log.info(f"{part.upper()}_SIZE = {size}: {len(parts[part])} rows 行数不足")
         parts[part] = parts[part][:size]
         if len(parts[part]) == 0 or parts["train"]["label"].nunique() < 2:
-            fail(f"too few rows for {part}: add rows or raise TRAIN_SIZE 数据行数太少")
+            fail(
+                f"too few rows for {part}: add rows or raise TRAIN_SIZE 行数太少：加数据或调大"
+            )
     return parts
 
 
@@ -748,10 +753,10 @@ def group_by_length(rows, batch_size):
     pads less, but was less accurate.)
     Off: where the length gives the label away, no batch can be alike in both.
     把数据重排成一批批：长度相近、各类比例一致。一批有多长取决于最长的一条，其余都是填充，白算；
-    一批里正面的居多，就会把所有答案往正面推。所以每 8 批的数据（打乱过的行里的一份公平样本）
-    作为一池，池内按长度排序，各类均匀穿插，切成批；最后打乱批的顺序，只打乱一次，每轮相同。
-    （全体一起排序，填充更少，但准确率更低。）何时关闭：长度本身就泄露标签时，一批无法两样都
-    相近。
+    一批里正面的居多，就会把所有答案往正面推。行已打乱，所以每 8 批的数据是一份公平样本，作为
+    一池，池内按长度排序；再让各类均匀穿插，类内次序不变，切成批；最后把批的顺序打乱一次，每轮
+    相同。（全体一起排序，填充更少，但准确率更低。）何时关闭：长度本身就泄露标签时，长度相近与
+    比例一致难以两全。
     """
     frame = rows.select_columns(["length", "label"]).to_pandas()
     frame["pool"] = frame.index // (8 * batch_size)
@@ -804,13 +809,13 @@ def load_model(model_name, tokenizer, label_feature):
     mismatched = {key for key, *_ in loading["mismatched_keys"]}
     new_weights = loading["missing_keys"] | mismatched
     # BERT's pooler, a layer between body and head, is missing in many checkpoints.
-    # BERT 的 pooler 介于主干和分类头之间，很多检查点里没有。
+    # BERT 的 pooler 介于主干和分类头之间，很多预训练权重里没有。
     body = f"{model.base_model_prefix}."
     lost = [key for key in new_weights if key.startswith(body) and "pooler" not in key]
     if lost:
         fail(
             f"{model_name} lacks {len(lost)} weights of the body, such as {min(lost)}: "
-            "take a whole checkpoint of this architecture 检查点缺少主干权重：请换完整的检查点"
+            "take a whole checkpoint of this architecture 模型缺少主干权重：请换完整的模型"
         )
     report_loading(model, new_weights, loading["unexpected_keys"])
     check_reading(model, tokenizer)
@@ -869,7 +874,7 @@ def check_reading(model, tokenizer):
 # Off: with much data, [CLS] learns a summary of its own.
 # 问题：分类头只读 [CLS] 这一个 token。预训练很少要求 [CLS] 概括全文，训练几步也学不会；
 # 全部 token 的平均反而知道得更多。
-# 做法：注意力拿一个 token 的 query 与每个 token 的 key 比较，越匹配取得越多。query 为零，则与
+# 做法：注意力拿一个 token 的 query 与每个 token 的 key 比较，越匹配权重越大。query 为零，则与
 # 每个 key 的得分都是 0，softmax 后权重相等。所以把顶层的 query 权重置零：[CLS] 起初就是给自己
 # 加上全部 token 的平均，再由此学习该看哪里。
 # 分类头若有新的隐藏层，就从“直通”开始：单位矩阵加偏置 0.5，近似原样输出，大多数值不会被 ReLU
@@ -882,9 +887,10 @@ def start_with_averages(model, new_weights):
     queries = [n for n in modules if n.endswith((".query", ".q_lin", ".query_global"))]
     layers = getattr(model.config, "num_hidden_layers", None)
     # BERT and its relatives have one query a layer. A layer that is shared (ALBERT), a
-    # decoder, or positions within the attention (DeBERTa) give no average this way.
+    # decoder, or positions within the attention (DeBERTa) give no average this way. A
+    # model that has its head already is left as it is.
     # BERT 一族每层有一个 query。共享层（ALBERT）、解码器、注意力里含位置（DeBERTa）的模型，
-    # 用这个办法得不到平均。
+    # 用这个办法得不到平均；已经有分类头的模型不去改动。
     if not new_weights or len(queries) != layers:
         log.info("  MEAN_POOLING does not apply to this model 平均池化不适用于此模型")
         return
@@ -1118,12 +1124,12 @@ def find_checkpoint():
 # 最小二乘；置信度的尺度。
 # 为什么对 0 和 1 做最小二乘，而不用逻辑回归？它有唯一的精确解，一秒即得；正则强度用留一法挑选，
 # 有现成公式，不必反复拟合；几百行数据上准确率相当。它缺的是概率，由第三部分补上。
-# 何时关闭：长训练之后，训练出的输出层已同样准。（只是置信度没有校准，往往偏高。）
+# 何时关闭：长训练之后，训练出的输出层已同样准。（关闭后置信度没有校准，往往偏高。）
 def fit_head(trainer):
     """Solve for the output layer; keep the trained one if its validation loss is lower.
 
     So a model that is a classifier already does not lose its own layer to a few rows.
-    求解输出层；训练得到的那个若验证损失更低，就保留它：MODEL_NAME 本来就是成熟的分类器时，
+    求解输出层；训练得到的那个若验证损失更低，就只调整它的尺度：MODEL_NAME 本来就是分类器时，
     不会被少量数据求解得更差。
     """
     rows = trainer.train_dataset
@@ -1134,7 +1140,7 @@ def fit_head(trainer):
         log.info("FIT_HEAD does not apply: no output layer found 没找到输出层")
         return
     # 1. The features: what the trained body makes of the texts; 10,000 of them will do.
-    # 1. 特征：训练后的主干从文本里读出了什么。随机的一万条就够了。
+    # 1. 特征：训练后的主干从文本里读出了什么。行已打乱，取前一万条就够了。
     rows = rows.select(range(min(10_000, len(rows))))
     features = body_features(trainer, output, rows)
     validation_features = body_features(trainer, output, validation_rows)
@@ -1146,8 +1152,8 @@ def fit_head(trainer):
     ridge = RidgeCV(np.logspace(-3, 5, 33), fit_intercept=output.bias is not None)
     ridge.fit(features, np.eye(classes)[labels], sample_weight=weights[labels])
     # 3. The scale, for both layers (see best_scale). Smoothing acts as two more rows
-    # answered at random (Platt, 1999): 50 rows without a mistake prove no certainty.
-    # 3. 两个输出层各自的尺度，见 best_scale。标签平滑相当于再加两行随机作答的样本（Platt，
+    # with random labels (Platt, 1999): 50 rows without a mistake prove no certainty.
+    # 3. 两个输出层各自的尺度，见 best_scale。标签平滑相当于再加两行标签随机的样本（Platt，
     # 1999）：50 行全对，也不能当成百分之百有把握。
     validation_labels = torch.tensor(validation_rows["label"])
     smoothing = 2 / (len(validation_labels) + 2)
@@ -1158,7 +1164,8 @@ def fit_head(trainer):
     solved = best_scale(solved_logits, validation_labels, loss)
     trained = best_scale(trained_logits, validation_labels, loss)
     log.info(
-        f"Validation loss 验证损失: {trained.fun:.4f} trained, {solved.fun:.4f} solved"
+        f"Validation loss 验证损失: {trained.fun:.4f} trained 训练, "
+        f"{solved.fun:.4f} solved 求解"
     )
     if solved.fun < trained.fun:
         output.weight.data = torch.tensor(solved.x * ridge.coef_).to(output.weight)
@@ -1177,7 +1184,7 @@ def best_scale(logits, labels, loss):
     One factor, fitted to rows that the body was not trained on, makes the confidence
     honest (Guo et al., 2017, "On Calibration of Modern Neural Networks").
     返回使损失最小的系数 .x 和损失 .fun。0 和 1 还不是 logits，直接做 softmax，置信度会偏低
-    （两类时最多 0.73）；训练久了的输出层则相反。乘上一个在主干没学过的行上拟合的系数，置信度
+    （两类时最多 0.73）；训练久了的输出层则相反。用主干没学过的验证行拟合一个系数再乘上，置信度
     才可信（Guo 等，2017）。
     """
     return minimize_scalar(lambda k: loss(k * logits, labels).item(), bounds=(0, 99))
@@ -1459,9 +1466,9 @@ def check_output_folder():
 
     OUTPUT_DIR 必须是新的、空的或之前运行留下的文件夹：别人的东西绝不动。
     """
-    with or_fail(f"OUTPUT_DIR = {OUTPUT_DIR!r}", "name a folder to write in 无法写入"):
+    with or_fail(f"OUTPUT_DIR = {OUTPUT_DIR!r}", "name another folder 请换一个文件夹"):
         folder = Path(OUTPUT_DIR)
-        if str(folder).startswith("~"):  # Trainer would expand it, other code would not
+        if str(folder).startswith("~"):  # only some libraries expand it 有的库不展开
             raise ValueError("write the home folder out 请把 ~ 写成完整路径")
         model = Path(str(MODEL_NAME))
         if model.exists() and model.resolve().is_relative_to(folder.resolve()):
@@ -1554,7 +1561,7 @@ def or_fail(what, advice):
     """Turn what a library refuses in this block into one line: `what`, its words,
     `advice`.
 
-    把库在这段代码里抛出的异常变成一行：什么事、库的说法、怎么办。
+    把库抛出的异常（磁盘满除外）变成一行：什么事、库的说法、怎么办。
     """
     try:
         yield
@@ -1588,7 +1595,8 @@ def disk_is_full(error):
 
 if __name__ == "__main__":
     if hasattr(sys.stdout, "reconfigure"):  # a notebook's output lacks it 笔记本里没有
-        sys.stdout.reconfigure(errors="replace")  # "?" where a terminal lacks 中文
+        # What a terminal cannot show becomes "?". 终端显示不了的字变成“?”。
+        sys.stdout.reconfigure(errors="replace")
         sys.stderr.reconfigure(errors="replace")
     go_on = "run again: it goes on from the last checkpoint 再次运行可从检查点继续"
     try:
@@ -1599,4 +1607,4 @@ if __name__ == "__main__":
     except Exception as error:
         if not disk_is_full(error):
             raise
-        fail(f"disk full 磁盘已满: make room, then {go_on}")
+        fail(f"disk full 磁盘已满: make room 请腾出空间, then {go_on}")

@@ -114,7 +114,7 @@ def test_every_family(pf, settings, tiny, family, capsys, complaints):
     assert right == pytest.approx(results("out")["test_accuracy"])
     (long,) = pf.predict(["good " * 800])
     assert long["label"] in ("0", "1") and pf.predict([]) == []
-    assert "trained, " in out and " solved" in out
+    assert "trained 训练, " in out and " solved 求解" in out
     both = (transformers.AutoModel.from_pretrained(f) for f in (tiny(family), "out"))
     assert torch.equal(*(model.get_input_embeddings().weight for model in both))
 

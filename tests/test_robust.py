@@ -166,7 +166,7 @@ runpy.run_path("pretrain_finetune.py", run_name="__main__")
 FULL = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (2000, r.RLIM_INFINITY))"
 GO_ON = "run again: it goes on from the last checkpoint"
 ENDS = {"Ctrl-C": ("os.kill(os.getpid(), signal.SIGINT)", 130, "stopped 已中断: ")}
-ENDS["full disk"] = (FULL, 2, "error: disk full 磁盘已满: make room, then ")
+ENDS["full disk"] = (FULL, 2, "error: disk full 磁盘已满: make room 请腾出空间, then ")
 
 
 @pytest.mark.parametrize(("what", "code", "said"), ENDS.values(), ids=ENDS)
