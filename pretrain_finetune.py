@@ -61,6 +61,8 @@ import pandas as pd
 import torch
 import transformers
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_dataset
+from datasets.packaged_modules.csv.csv import Csv
+from datasets.packaged_modules.json.json import Json
 from matplotlib import figure, font_manager, rc_context
 from scipy import special, stats
 from scipy.optimize import minimize_scalar
@@ -188,7 +190,7 @@ log.handlers[0].setFormatter(logging.Formatter(log_format, "%H:%M:%S"))
 
 # ---- The workflow 主流程 ----
 def main():
-    """The whole workflow; its functions stand below, in this order. 主流程，函数按序在下面"""
+    """The whole workflow; its functions follow in order, checks last. 主流程，检查放在最后"""
     check_constants()
     devices = pick_device()
     model_name, dataset_name, learning_rate = choose_source()
@@ -342,6 +344,7 @@ def fetch_shipped_source():
     把默认模型和数据取到本地缓存。返回失败的原因；成功则返回 None。
     """
     try:
+        transformers.AutoTokenizer.from_pretrained(MODEL_NAME)
         huggingface_hub.hf_hub_download(MODEL_NAME, "model.safetensors")
         load_dataset(DATASET_NAME, DATASET_CONFIG)
     except Exception as error:
@@ -476,10 +479,9 @@ def load_splits(name):
     # A reader logs what is wrong with a file and raises it as well: once is enough.
     # 读取器发现文件有问题时，既写日志又抛异常，留一个就够。
     logging.getLogger(type(builder).__module__).disabled = True
-    kind = type(builder).__name__
-    if kind == "Json":
+    if isinstance(builder, Json):
         source["encoding"] = "utf-8-sig"  # UTF-8, with a byte order mark or without
-    if kind == "Csv":
+    if isinstance(builder, Csv):
         first_file = next(iter(builder.config.data_files.values()))[0]
         source |= csv_options(first_file)
     with warnings.catch_warnings():
@@ -515,8 +517,8 @@ def csv_options(file):
         # 这个引擎遇到没闭合的引号会报错；默认引擎会悄悄吞掉后面的行。
         "engine": "python",
         "index_col": False,  # the first field is no row name 首列不是行名
-        # The words "NA", "None" and "null" are text, and 007 is no 7: only nothing is a
-        # gap.
+        # The words "NA", "None" and "null" are text, 007 is read as "007": only nothing
+        # is a gap.
         # 读取时一律当文字：“NA”“None”“null”是文字，007 不变成 7；只有空白才算缺失。
         "keep_default_na": False,
         "na_values": "",
@@ -825,14 +827,14 @@ def load_model(model_name, tokenizer, label_feature):
 def report_loading(model, new_weights, old_weights):
     """Log which weights are new and which were left out; neither is an error.
 
-    MISSING: the head needs them, and the checkpoint has none. They start at random.
+    MISSING: the head needs them, and the checkpoint has none. They are new.
     UNEXPECTED: the checkpoint has them for another head, such as the one that guessed
     masked words. They are not needed.
-    列出新增和弃用的权重，都不是错误。MISSING：新分类头需要而预训练权重里没有，先随机初始化。
+    列出新增和弃用的权重，都不是错误。MISSING：新分类头需要而预训练权重里没有，是新的，待训练。
     UNEXPECTED：属于别的头，例如预测被遮住的词的头，用不上了。
     """
     for name in sorted(new_weights)[:5]:
-        log.info(f"  {name:<26} MISSING     new head, random 新分类头，待训练")
+        log.info(f"  {name:<26} MISSING     new head, to be trained 新分类头，待训练")
     for name in sorted(old_weights)[:5]:
         log.info(f"  {name:<26} UNEXPECTED  old head, discarded 原预训练头，弃用")
     in_head = sum(model.get_parameter(name).numel() for name in new_weights)
@@ -870,7 +872,7 @@ def check_reading(model, tokenizer):
 # pass-through: identity weights and a bias of 0.5, which keeps most values out of reach
 # of ReLU's cut at 0 (and where tanh is nearly straight). The output layer starts at
 # zero, with no chance opinions to unlearn. At zero it hands no gradient down: the first
-# step trains that layer alone, from the second on the body learns too.
+# step with a rate above 0 trains that layer alone, the next ones train the body too.
 # Off: with much data, [CLS] learns a summary of its own.
 # 问题：分类头只读 [CLS] 这一个 token。预训练很少要求 [CLS] 概括全文，训练几步也学不会；
 # 全部 token 的平均反而知道得更多。
@@ -879,18 +881,19 @@ def check_reading(model, tokenizer):
 # 加上全部 token 的平均，再由此学习该看哪里。
 # 分类头若有新的隐藏层，就从“直通”开始：单位矩阵加偏置 0.5，近似原样输出，大多数值不会被 ReLU
 # 截成 0（tanh 在那里也近似直线）。输出层从零开始，没有随机的偏向要纠正；但零权重传不下梯度，
-# 所以第一步只更新输出层，第二步起主干才开始学。
+# 所以学习率大于 0 的第一步只更新输出层，之后主干才开始学。
 # 何时关闭：数据很多时，[CLS] 能自己学会概括。
 def start_with_averages(model, new_weights):
     """Let [CLS] start with the average of all tokens. 让 [CLS] 从全部 token 的平均出发"""
     modules = dict(model.named_modules())
     queries = [n for n in modules if n.endswith((".query", ".q_lin", ".query_global"))]
     layers = getattr(model.config, "num_hidden_layers", None)
-    # BERT and its relatives have one query a layer. A layer that is shared (ALBERT), a
-    # decoder, or positions within the attention (DeBERTa) give no average this way. A
-    # model that has its head already is left as it is.
-    # BERT 一族每层有一个 query。共享层（ALBERT）、解码器、注意力里含位置（DeBERTa）的模型，
-    # 用这个办法得不到平均；已经有分类头的模型不去改动。
+    # BERT and its relatives have one query a layer. A shared layer (ALBERT), two
+    # queries a layer (Longformer), a decoder, or positions within the attention
+    # (DeBERTa) give no such average. A model that has its head already is left as it
+    # is.
+    # BERT 一族每层有一个 query。共享层（ALBERT）、每层两个 query（Longformer）、解码器、
+    # 注意力里含位置（DeBERTa）的模型，这样得不到平均；已经有分类头的模型不去改动。
     if not new_weights or len(queries) != layers:
         log.info("  MEAN_POOLING does not apply to this model 平均池化不适用于此模型")
         return
@@ -983,10 +986,10 @@ def training_arguments(learning_rate, every):
         learning_rate=learning_rate,
         weight_decay=WEIGHT_DECAY,
         warmup_steps=WARMUP_RATIO,  # below 1, a share of all steps 小于 1 表示比例
-        # Adam divides each step by the size of recent gradients, about the last
-        # 1 / (1 - beta2). The body's are tiny while the output layer is near zero, and
-        # grow soon: 50 steps (0.98) keep up with them, 1,000 (0.999) do not, and the
-        # steps become too large. RoBERTa has 0.98 too (Liu et al., 2019).
+        # Adam divides each step by the size of about the last 1 / (1 - beta2)
+        # gradients. Those of the body start tiny, as the output layer is near zero, and
+        # soon grow: a window of 50 (0.98) follows them; one of 1,000 (0.999) lags, and
+        # the steps get too large. RoBERTa has 0.98 too (Liu et al., 2019).
         # Adam 每一步都除以近期梯度的大小，约记最近 1 / (1 - β₂) 步。输出层在零点附近时，传给
         # 主干的梯度极小，随后变大：0.98 约记 50 步，跟得上；0.999 约记 1,000 步，分母长期偏小，
         # 步子就过大。RoBERTa 也用 0.98（Liu 等，2019）。
@@ -1212,8 +1215,8 @@ def body_features(trainer, output, rows):
 
     返回输出层收到的输入，即主干的特征。
     """
-    # What a hook returns replaces the layer's output: here, by its input. Without
-    # labels no loss is computed, which these would not fit.
+    # What a hook returns replaces the layer's output: here, by its input. The labels
+    # are removed, because a loss would not fit these outputs.
     # hook 的返回值会替换该层的输出，这里换成它的输入。去掉标签就不算损失，否则形状对不上。
     hook = output.register_forward_hook(lambda layer, inputs, answer: inputs[0])
     features = trainer.predict(rows.remove_columns("label")).predictions
@@ -1386,11 +1389,11 @@ def report(scores, test_rows, logits, answers):
 
 
 def report_mistakes(test_rows, logits):
-    """Log each class's scores, if there are more than two, and the surest mistakes.
+    """Log the scores of 3 to 20 classes one by one, and the surest mistakes.
 
     Reading them teaches more than a score: wrong labels, irony, mixed reviews.
-    类别多于两个时列出各类的分数；再列出置信度最高的几条错误。读错例比看分数更长见识：标错的、
-    反讽的、褒贬参半的。
+    类别为 3 到 20 个时列出各类的分数；再列出置信度最高的几条错误。读错例比看分数更长见识：
+    标错的、反讽的、褒贬参半的。
     """
     names = test_rows.features["label"].names
     labels = np.array(test_rows["label"])
@@ -1474,7 +1477,7 @@ def check_output_folder():
         if model.exists() and model.resolve().is_relative_to(folder.resolve()):
             raise ValueError("it holds MODEL_NAME 模型就在里面")
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()) and not Path(folder, "run.json").exists():
+        if any(folder.iterdir()) and not any(folder.glob("run.json*")):
             raise ValueError("it is in use 文件夹已有其他内容")
 
 
@@ -1482,11 +1485,11 @@ def check_output_folder():
 # finished.
 # run.json 决定能否接着训练：记录训练所依赖的一切，以及是否已完成。
 def describe_run(dataset_name, learning_rate, devices):
-    """Return all that a run depends on, by name: the constants and the devices.
+    """Return the constants and the devices, by name.
 
     DATASET_NAME and LEARNING_RATE are those in use, which the embedded default may
     change.
-    一次运行所依赖的一切：常量和设备。DATASET_NAME 和 LEARNING_RATE 取实际使用的值，内置默认
+    返回常量和设备。DATASET_NAME 和 LEARNING_RATE 取实际使用的值，内置默认
     可能改过它们。
     """
     this_run = constants() | {

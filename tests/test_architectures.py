@@ -66,7 +66,7 @@ def test_a_checkpoint_that_lacks_a_layer_of_the_body_is_refused(
     assert line.startswith(
         f"error: cut lacks {len(lost)} weights of the body, such as "
     )
-    assert "检查点缺少主干权重" in line
+    assert "模型缺少主干权重" in line
 
 
 def test_a_model_that_reads_no_plain_text_is_not_blamed_on_its_length(

@@ -70,6 +70,13 @@ def test_what_people_have_opens(pf, name):
             assert row["label"] == int(row["text"].split()[1].strip(",")) % 2
 
 
+def test_a_folder_of_files_is_read_in_the_same_way(pf):
+    Path("folder").mkdir()
+    Path("folder/train.csv").write_bytes(BOM + table(";"))
+    pf.edit(DATASET_NAME="folder", DATASET_CONFIG=None, **ALL)
+    assert texts_of(pf.load_data("folder")) == sorted(text for text, _ in ROWS)
+
+
 def test_several_files_are_one_split(pf):
     Path("a.csv").write_bytes(table(",", ROWS[:30]))
     Path("b.csv").write_bytes(table(",", ROWS[30:]))

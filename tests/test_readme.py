@@ -142,7 +142,7 @@ def test_the_chinese_csv_to_the_labelled_file(run, tmp_path, monkeypatch):
 def test_the_english_csv_to_the_labelled_file(pf, tiny, tmp_path, monkeypatch):
     (block,) = blocks(ENGLISH, "python", "DATA_FILES")
     labels = write_tickets(ENGLISH, tmp_path / "tickets.csv", "text,label")
-    pf.edit(**constants_of(block), MODEL_NAME=tiny(), BATCH_SIZE=32).main()
+    pf.edit(**constants_of(block), MODEL_NAME=tiny(), MAX_LENGTH=32).main()
     pd.DataFrame({"text": ["My card.", "The map."] * 20}).to_csv("new_tickets.csv")
     table = label_new_rows(ENGLISH, tmp_path, monkeypatch)
     assert len(table) == 40 and set(table["model_label"]) <= set(labels)

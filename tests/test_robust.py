@@ -241,7 +241,7 @@ def test_two_processes_train_as_one_and_one_speaks(run, settings, pf, tmp_path):
     constants = settings | LONG | {"VALIDATION_SIZE": 9}
     done = run(constants, threads, torchrun, TOGETHER)
     assert done.returncode == 0, done.stderr
-    assert "40 rows, 16 a step" in done.stdout
+    assert "40 rows 行, 16 a step" in done.stdout
     state = json.loads((tmp_path / "out/checkpoint-9/trainer_state.json").read_text())
     assert state["global_step"] == 9  # three epochs of three
     for line in ("1/7", "5/7", "Saved in", "Evaluation results", "Inference /"):
