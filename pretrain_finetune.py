@@ -1310,7 +1310,8 @@ def draw(trainer, test_rows, logits):
     names = test_rows.features["label"].names
     fonts = font_manager.get_font_names()
     fonts = [font for font in fonts if re.search("CJK|Hei|Song|PingFang", font)]
-    if not fonts and not "".join(names).isascii():
+    beyond_cyrillic = re.search("[^\0-\u052f]", "".join(names))
+    if beyond_cyrillic and not fonts:
         # Without a font for 中文, the picture shows class ids. 没有中文字体，图上就写编号。
         names = range(len(names))
     size = min(20, max(4.5, 0.3 * len(names)))  # inches 英寸

@@ -116,11 +116,12 @@ SCRIPTS = {
 
 
 def edit_constants(source, constants):
-    """The source with the one-line assignment of each constant replaced."""
+    """The source with the assignment of each constant replaced, on one line or more."""
     for name, value in constants.items():
         line = f"{name} = {value!r}".replace("\\", r"\\")
-        source, count = re.subn(rf"(?m)^{name} = .*$", line, source)
-        assert count == 1, f"{name} is assigned on {count} lines"
+        assigned = rf"(?m)^{name} = (\[\n( .*\n)+\]|.*)$"
+        source, count = re.subn(assigned, line, source)
+        assert count == 1, f"{name} is assigned {count} times"
     return source
 
 
