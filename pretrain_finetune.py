@@ -857,6 +857,7 @@ def check_reading(model, tokenizer):
         # Each id of the vocabulary needs a vector, the highest too.
         # 词表里每个编号都要有词向量，最大的编号也不例外。
         tokens["input_ids"][0, 0] = len(tokenizer) - 1
+        model.train()  # some ask more of a text in training 训练时要求可能更严
         with or_fail(problem, advice), torch.no_grad():
             model(**tokens)
 

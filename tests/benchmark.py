@@ -95,7 +95,8 @@ from sklearn.pipeline import make_pipeline
 
 dataset = pf.load_data(pf.DATASET_NAME)
 train, test = dataset["train"].to_pandas(), dataset["test"].to_pandas()
-model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression())
+counts = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+model = make_pipeline(counts, LogisticRegression(C=100))  # 1 is far worse on IMDB
 began = time.time()
 model.fit(train["text"], train["label"])
 seconds = time.time() - began

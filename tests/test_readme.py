@@ -41,7 +41,7 @@ def prose(half):
 
 def numbers(half):
     """The numbers of a half, but not those in names such as UTF-8 and GB18030."""
-    outside = re.sub(r"(?m)^\| `[A-Z_]+`.*$", "", re.sub(BLOCK, "", half))
+    outside = re.sub(r"(?m)^\| `[A-Z_]+` \|.*$", "", re.sub(BLOCK, "", half))
     return sorted(re.findall(r"(?<![\w.-])\d+(?:[.,]\d+)*", prose(outside)))
 
 
