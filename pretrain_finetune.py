@@ -1405,7 +1405,9 @@ def report_mistakes(test_rows, logits):
         present = np.union1d(labels, guesses)
         which = {"labels": present, "target_names": [names[i] for i in present]}
         table = metrics.classification_report(labels, guesses, zero_division=0, **which)
-        log.info(f"Each class 各类\n{table}")
+        log.info("Each class 各类:")
+        for line in table.splitlines():
+            log.info(f"  {line}")
     confidence = special.softmax(logits, axis=1).max(axis=1)
     wrong = np.flatnonzero(guesses != labels)
     surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:3]

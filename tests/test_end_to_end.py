@@ -97,7 +97,7 @@ def test_a_full_disk_is_no_missing_hub(pf, monkeypatch):
         raise OSError(28, "No space left on device")
 
     pf.edit()
-    monkeypatch.setattr(pf.huggingface_hub, "hf_hub_download", full)
+    monkeypatch.setattr(pf.transformers.AutoTokenizer, "from_pretrained", full)
     with pytest.raises(OSError, match="No space left"):
         pf.choose_source()
 
