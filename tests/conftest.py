@@ -169,7 +169,9 @@ def assert_clean(done):
     lines = re.split(r"[\r\n]", done.stderr.replace("\x1b[A", ""))
     noise = [line.strip() for line in lines if not bar.search(line.strip())]
     # without a Hub, datasets says which of the cached versions it uses
-    assert [line for line in noise if "latest cached" not in line] == []
+    # and Trainer wonders at checkpoints that are made within a second, as tiny ones are
+    known = re.compile("latest cached|mtime may not be reliable")
+    assert [line for line in noise if not known.search(line)] == []
 
 
 def scores_on_screen(output):

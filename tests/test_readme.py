@@ -173,7 +173,7 @@ def test_the_notebook_block_runs_it_all(pf, settings):
 def test_the_three_experiments(pf, capsys):
     """Real weights: pretraining carries over, little moves, a high rate destroys."""
     pf.edit(TEST_SIZE=50, OUTPUT_DIR="out")  # the blocks change both
-    one, two, three = blocks(ENGLISH, "python", "experiment")
+    one, two, three = blocks(ENGLISH, "python", "experiment(")
     run_block(one.replace("500", "100"), two, three)
     said = capsys.readouterr().out
     found = dict(re.findall(r"(?m)^(pretrained|random|5e-3:) (0?[.\d]+)$", said))
@@ -182,5 +182,5 @@ def test_the_three_experiments(pf, capsys):
     assert float(found["5e-3:"]) <= 0.8
     moved = [float(x) for x in re.findall(r"(?m)^layer\.\d +([.\d]+)$", said)]
     assert len(moved) == 6 and 0 < max(moved) < 0.1
-    for block in blocks(CHINESE, "python", "experiment"):
+    for block in blocks(CHINESE, "python", "experiment("):
         ast.parse(block)
