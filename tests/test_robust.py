@@ -154,6 +154,8 @@ def test_a_run_is_finished_after_its_last_screen_not_before(train, pf, monkeypat
 
 INTERRUPT = """
 import os, runpy, signal, transformers
+# a shell starts what runs in the background deaf to Ctrl-C
+signal.signal(signal.SIGINT, signal.default_int_handler)
 training_step, steps = transformers.Trainer.training_step, []
 def step(*args, **kwargs):
     steps.append(1)
