@@ -354,9 +354,9 @@ def fetch_shipped_source():
 
 
 def embedded_reviews():
-    """Make movie reviews by a small grammar: 2,000 to train, 500 to test, sorted by
-    label.
+    """Make movie reviews by a small grammar, sorted by label like IMDB's.
 
+    There are 2,000 to train and 500 to test.
     The test reviews judge in words that no training review holds, so counting words is
     no better than a coin: it takes a model that knows from pretraining that "splendid"
     is like "superb". The seed is fixed, because real data would not change with SEED
@@ -744,8 +744,7 @@ def tokenize(dataset, tokenizer):
 
 
 def group_by_length(rows, batch_size):
-    """Reorder `rows` into batches of like lengths, each with the same share of each
-    class.
+    """Reorder `rows` into batches of like lengths with equal shares of each class.
 
     A batch is as long as its longest text, and the rest is padding, computed for
     nothing. And a batch of mostly positive texts pushes all answers towards positive.
@@ -1468,8 +1467,7 @@ def check_texts(name, texts):
 
 
 def check_output_folder():
-    """Exit unless OUTPUT_DIR is new, empty or an earlier run's: nothing else is
-    touched.
+    """Exit unless OUTPUT_DIR is new, empty or an earlier run's; touch nothing else.
 
     OUTPUT_DIR 必须是新的、空的或之前运行留下的文件夹：别人的东西绝不动。
     """
@@ -1485,8 +1483,7 @@ def check_output_folder():
             raise ValueError("it is in use 文件夹已有其他内容")
 
 
-# run.json tells whether a run may go on: what training depends on, and whether it
-# finished.
+# run.json decides whether a run may go on: its constants, and whether it finished.
 # run.json 决定能否接着训练：记录训练所依赖的一切，以及是否已完成。
 def describe_run(dataset_name, learning_rate, devices):
     """Return the constants and the devices, by name.
@@ -1565,9 +1562,9 @@ file_hints = {
 
 @contextmanager
 def or_fail(what, advice):
-    """Turn what a library refuses in this block into one line: `what`, its words,
-    `advice`.
+    """Turn what a library raises in this block into one line; not a full disk.
 
+    The line says `what` failed, the library's words, and the `advice`.
     把库抛出的异常（磁盘满除外）变成一行：什么事、库的说法、怎么办。
     """
     try:
