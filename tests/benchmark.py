@@ -1,7 +1,7 @@
 """Measure the program against the recipe that tutorials publish, one process at a time.
 
     python tests/benchmark.py MODEL TRAIN.csv TEST.csv
-    python tests/benchmark.py   # the embedded default, on all of its 500 test rows
+    python tests/benchmark.py   # the embedded default, on 500 of its test rows
 
 "padded to 256" pads each text to MAX_LENGTH, reads its first tokens, starts from a random
 head and trains with no evaluation or checkpoint in between; "textbook" is the same, but
@@ -75,8 +75,8 @@ import pretrain_finetune as pf
 
 tokenizer = pf.load_tokenizer(pf.MODEL_NAME)
 dataset = pf.tokenize(pf.load_data(pf.DATASET_NAME), tokenizer)
-label = dataset["train"].features["label"]
-model, new_weights = pf.load_model(pf.MODEL_NAME, tokenizer, label)
+label_names = dataset["train"].features["label"].names
+model, new_weights = pf.load_model(pf.MODEL_NAME, tokenizer, label_names)
 pf.start_with_averages(model, new_weights)
 trainer = pf.build_trainer(model, tokenizer, dataset, pf.LEARNING_RATE, 1)
 began = time.time()
@@ -177,7 +177,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=5, help="runs of each (default 5)")
     parser.add_argument("--learning-rates", nargs="+", type=float, default=[2e-5, 2e-4])
     parser.add_argument("--train-size", type=int, default=200)
-    parser.add_argument("--epochs", type=float, default=1)
+    parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     args = parser.parse_args()
@@ -192,6 +192,7 @@ def main():
         constants |= {"MODEL_NAME": str(Path(args.model).resolve())}
         constants |= {"DATASET_NAME": "csv", "DATA_FILES": files}
     else:
+        constants |= {"TEST_SIZE": 500}
         recipes, rates = ["program"], [2e-5]
     todo = [
         (recipe, rate, seed)

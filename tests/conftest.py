@@ -35,7 +35,7 @@ def pf(monkeypatch, tmp_path):
         # to the test's own standard output
         pretrain_finetune.log.handlers[0].stream = sys.stdout
         for name, value in constants.items():
-            assert name in pretrain_finetune.constants(), name
+            assert hasattr(pretrain_finetune, name), name
             monkeypatch.setattr(pretrain_finetune, name, value)
         return pretrain_finetune
 
@@ -97,8 +97,8 @@ def prepare(pf, settings, tiny):
         if pf.GROUP_BY_LENGTH:
             rows = dataset["train"]
             dataset["train"] = pf.group_by_length(rows, pf.BATCH_SIZE)
-        label = dataset["train"].features["label"]
-        model, new = pf.load_model(pf.MODEL_NAME, tokenizer, label)
+        label_names = dataset["train"].features["label"].names
+        model, new = pf.load_model(pf.MODEL_NAME, tokenizer, label_names)
         if pf.MEAN_POOLING:
             pf.start_with_averages(model, new)
         if pf.FREEZE_EMBEDDINGS:

