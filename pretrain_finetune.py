@@ -190,14 +190,10 @@ log.handlers = [logging.StreamHandler(sys.stdout)]
 log.handlers[0].setFormatter(logging.Formatter(log_format, "%H:%M:%S"))
 
 
-# ---- The workflow 主流程 ----
+# ---- The workflow 主流程（各函数按调用顺序写在后面，检查放在最后） ----
 def main():
-    """The whole workflow. Its functions are defined below in this order, the checks last.
-
-    主流程。各函数按调用顺序写在下面，检查类的函数放在最后。
-    """
+    """The whole workflow; its functions follow in this order, the checks last. 主流程"""
     check_constants()
-    check_output_folder()
     devices = pick_device()
     model_name, dataset_name, learning_rate = choose_source()
 
@@ -921,6 +917,14 @@ def build_trainer(model, tokenizer, dataset, learning_rate, devices):
         )
 
 
+# Why adam_beta2 = 0.98? Adam divides each step by the size of about the last
+# 1 / (1 - beta2) gradients. Those of the body start tiny, as the output layer is near
+# zero, and soon grow: a window of 50 (0.98) follows them; one of 1,000 (0.999, the
+# usual value) lags, and the steps get too large. RoBERTa has 0.98 too (Liu et al.,
+# 2019).
+# 为什么 adam_beta2 取 0.98？Adam 每一步都除以近期梯度的大小，约记最近 1 / (1 - β₂) 步。输出层在
+# 零点附近时，传给主干的梯度极小，随后变大：0.98 约记 50 步，跟得上；常用的 0.999 约记 1,000 步，
+# 分母长期偏小，步子就过大。RoBERTa 也用 0.98（Liu 等，2019）。
 def training_arguments(learning_rate, eval_steps):
     """Return the arguments: validation and a checkpoint every `eval_steps` steps.
 
@@ -937,14 +941,7 @@ def training_arguments(learning_rate, eval_steps):
         learning_rate=learning_rate,
         weight_decay=WEIGHT_DECAY,
         warmup_steps=WARMUP_RATIO,  # below 1, a share of all steps 小于 1 表示比例
-        # Adam divides each step by the size of about the last 1 / (1 - beta2)
-        # gradients. Those of the body start tiny, as the output layer is near zero, and
-        # soon grow: a window of 50 (0.98) follows them; one of 1,000 (0.999) lags, and
-        # the steps get too large. RoBERTa has 0.98 too (Liu et al., 2019).
-        # Adam 每一步都除以近期梯度的大小，约记最近 1 / (1 - β₂) 步。输出层在零点附近时，传给
-        # 主干的梯度极小，随后变大：0.98 约记 50 步，跟得上；0.999 约记 1,000 步，分母长期偏小，
-        # 步子就过大。RoBERTa 也用 0.98（Liu 等，2019）。
-        adam_beta2=0.98,
+        adam_beta2=0.98,  # see above 理由见上
         eval_strategy="steps",
         eval_steps=eval_steps,
         save_steps=eval_steps,
@@ -1339,6 +1336,7 @@ def check_constants():
             for text in texts:
                 check_scalar(text, "each of SAMPLE_TEXTS and LABEL_NAMES", str)
         transformers.set_seed(SEED)  # it refuses what is no seed 不合法就报错
+    check_output_folder()
 
 
 def check_output_folder():
