@@ -1039,17 +1039,17 @@ def prepare_folder(this_run):
     checkpoints = sort_checkpoints(str(OUTPUT_DIR))
     if checkpoints:
         earlier = json.loads(record.read_text(encoding="utf-8"))
-        changed = []
-        for name, value in this_run.items():
-            if earlier.get(name) != value:
-                changed.append(f"{name} was {earlier.get(name)!r}")
+        changed = {}
+        for name in this_run:
+            if earlier.get(name) != this_run[name]:
+                changed[name] = earlier.get(name)
         if earlier["finished"]:
             for folder in checkpoints:
                 shutil.rmtree(folder)
         elif changed:
             fail(
-                f"{OUTPUT_DIR} holds an unfinished run in which {', '.join(changed)}: "
-                "put it back to go on, delete the folder, or name another OUTPUT_DIR "
+                f"{OUTPUT_DIR} holds an unfinished run with {changed}: put it back to "
+                "go on, delete the folder, or name another OUTPUT_DIR "
                 "有未完成的运行，常量与当时不同：改回去可继续，或删除该文件夹，或换一个 OUTPUT_DIR"
             )
     write_record(this_run | {"finished": False})
@@ -1322,11 +1322,11 @@ def one_line(text):
 def check_constants():
     """Exit if a constant cannot work, before anything is loaded. 加载之前先检查常量"""
     with or_fail("a constant 常量有误", "see its comment 请看该常量的注释"):
-        for name in ("MAX_LENGTH", "BATCH_SIZE", "NUM_EPOCHS", "EVAL_STEPS"):
+        whole = ["MAX_LENGTH", "BATCH_SIZE", "NUM_EPOCHS", "EVAL_STEPS"]
+        sizes = ["TRAIN_SIZE", "VALIDATION_SIZE", "TEST_SIZE"]
+        whole += [name for name in sizes if globals()[name] is not None]
+        for name in whole:
             check_scalar(globals()[name], name, int, min_val=1)
-        for name in ("TRAIN_SIZE", "VALIDATION_SIZE", "TEST_SIZE"):
-            if globals()[name] is not None:
-                check_scalar(globals()[name], name, int, min_val=1)
         check_scalar(LEARNING_RATE, "LEARNING_RATE", float, min_val=1e-9, max_val=0.1)
         for name in ("WEIGHT_DECAY", "WARMUP_RATIO"):
             check_scalar(globals()[name], name, (int, float), min_val=0, max_val=0.99)
@@ -1366,10 +1366,8 @@ def describe_run(dataset_name, learning_rate, devices):
     返回训练所依赖的一切：常量和设备。DATASET_NAME 和 LEARNING_RATE 取实际使用的值，内置默认
     可能改过它们。
     """
-    this_run = {}
-    for name, value in globals().items():
-        if name.isupper() and name not in ("SAMPLE_TEXTS", "REPORT_TO"):
-            this_run[name] = value
+    this_run = {name: value for name, value in globals().items() if name.isupper()}
+    del this_run["SAMPLE_TEXTS"], this_run["REPORT_TO"]
     this_run["DATASET_NAME"] = dataset_name
     this_run["LEARNING_RATE"] = learning_rate
     this_run["devices"] = devices

@@ -205,6 +205,16 @@ def test_splits_without_labels_are_not_used(pf, tmp_path, capsys, column):
     assert "9 of 81 rows dropped" in capsys.readouterr().out
 
 
+def test_rows_without_a_class_are_gaps(pf, tmp_path, capsys):
+    kind = ClassLabel(names=["neg", "pos"])
+    features = Features({"text": Value("string"), "label": kind})
+    columns = {"text": [f"text {i}" for i in range(60)], "label": [0, 1, -1] * 20}
+    Dataset.from_dict(columns, features).to_parquet(tmp_path / "a.parquet")
+    dataset = load(pf, {"train": str(tmp_path / "a.parquet")}, **ALL)
+    assert sum(map(len, dataset.values())) == 40
+    assert "20 of 60 rows dropped: gaps" in capsys.readouterr().out
+
+
 def test_a_byte_order_mark_does_no_harm(pf, tmp_path):
     path = tmp_path / "a.csv"  # as Excel writes "CSV UTF-8"
     write_csv(path, reviews(60))

@@ -25,6 +25,7 @@ FILES = {  # name: (content of the file, what the error line must say)
     "one_class.csv": (b"text,label\n" + b"a,1\n" * 30, "fewer than two classes"),
     "all_empty.csv": (b"text,label\n" + b",1\n , 0\n" * 9, "fewer than two classes"),
     "fractions.csv": (b"text,label\n" + b"a,0.5\nb,1.5\n" * 9, "holds fractions"),
+    "infinite.csv": (b"text,label\n" + b"a,inf\nb,1\n" * 9, "holds fractions"),
     "gbk.csv": ("text,label\n好看,1\n难看,0\n".encode("gbk"), "can't decode byte"),
     "ragged.csv": (b"text,label\na,1\nb,2,3,4\nc,1\n", "Expected 2 fields in line 3"),
     "unquoted.csv": (

@@ -107,7 +107,7 @@ def test_a_changed_constant_is_named_and_nothing_is_deleted(train, pf, change):
     code, _, err, steps = train(**change)
     assert (code, steps) == (2, 0)
     line = err.splitlines()[-1]
-    assert line.startswith(f"error: out holds an unfinished run in which {name} was ")
+    assert line.startswith(f"error: out holds an unfinished run with {{{name!r}: ")
     assert "put it back to go on" in line and "改回去可继续" in line
     assert {path: path.read_bytes() for path in Path("out").rglob("*.*")} == before
     code, out, _, steps = train(**back)  # the constant is put back
