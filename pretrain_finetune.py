@@ -475,8 +475,11 @@ def file_options(kind):
     if kind != "parquet":
         options |= utf_8
     if kind == "csv":
-        first_file = np.ravel(files["train"])[0]  # of one name, or a list 一个或多个
-        with fsspec.open(first_file, "rt", compression="infer", **utf_8) as lines:
+        # "train" may be one name, a list, or a pattern such as "data/*.csv".
+        # "train" 可以是一个文件、列表，或 "data/*.csv" 这样的通配符。
+        names = files["train"]
+        train_files = fsspec.open_files(names, "rt", compression="infer", **utf_8)
+        with train_files[0] as lines:
             header = lines.readline()
         options |= csv_options(separator=max(",;\t", key=header.count))
     return options

@@ -117,8 +117,6 @@ def test_unedited_against_a_hub(run, hub_folder, tmp_path):
     output = tmp_path / "finetune-output"
     card = (output / "README.md").read_text(encoding="utf-8")
     assert "fine-tuned on stanfordnlp/imdb" in card
-    answer = conftest.ask_in_fresh_process(output, ["A wonderful film."], tmp_path)
-    assert answer[0]["label"] in SIGNS
 
     # What was fetched once is used when the Hub is gone.
     quick = {"TRAIN_SIZE": 16, "VALIDATION_SIZE": 4, "TEST_SIZE": 4}
@@ -145,11 +143,6 @@ def test_other_names_on_a_hub(run, hub_folder, tmp_path):
         assert last.startswith("error: cannot load DATASET_NAME = 'nothing'")
         assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
         assert (output / "model.safetensors").read_bytes() == saved
-    cached = run(constants)  # the Hub is gone
-    assert_clean(cached)
-    assert conftest.scores_on_screen(cached.stdout) == conftest.scores_on_screen(
-        first.stdout
-    )
 
 
 def test_downloaded_folders_in_place_of_names(pf, hub_folder):

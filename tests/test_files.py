@@ -70,10 +70,11 @@ def test_what_people_have_opens(pf, name):
             assert row["label"] == int(row["text"].split()[1].strip(",")) % 2
 
 
-def test_several_files_are_one_split(pf):
-    Path("a.csv").write_bytes(table(",", ROWS[:30]))
-    Path("b.csv").write_bytes(table(",", ROWS[30:]))
-    dataset = load(pf, "csv", {"train": ["a.csv", "b.csv"]}, **ALL)
+@pytest.mark.parametrize("names", [["a.csv", "b.csv"], "*.csv"])
+def test_several_files_are_one_split(pf, names):
+    Path("a.csv").write_bytes(table(";", ROWS[:30]))
+    Path("b.csv").write_bytes(table(";", ROWS[30:]))
+    dataset = load(pf, "csv", {"train": names}, **ALL)
     assert texts_of(dataset) == sorted(text for text, _ in ROWS)
 
 
