@@ -510,6 +510,7 @@ def csv_options(separator):
         # 这个引擎遇到没闭合的引号会报错；默认引擎会悄悄吞掉后面的行。
         "engine": "python",
         "index_col": False,  # the first field is no row name 首列不是行名
+        "chunksize": None,  # read at once: one type for a whole column 整列只有一种类型
         # The words "NA", "None" and "null" are text: only an empty field is missing.
         # “NA”“None”“null”都是文字，只有空白才算缺失。
         "keep_default_na": False,
@@ -535,7 +536,7 @@ def clean_rows(splits):
         with or_fail(split, advice):
             # A ClassLabel gives its number, as "0". ClassLabel 变成编号，如 "0"。
             data = splits[split].select_columns(list(schema)).cast(schema)
-        frame = data.to_pandas().set_axis(["text", "label"], axis=1)
+            frame = data.to_pandas().set_axis(["text", "label"], axis=1)
         is_class_label = isinstance(splits[split].features[LABEL_COLUMN], ClassLabel)
         # -1 means "no label" in a ClassLabel, and where a split holds nothing else.
         # ClassLabel 里的 -1、或整个划分全是 -1，都表示没有标签。

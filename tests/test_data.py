@@ -115,6 +115,12 @@ def test_a_column_that_is_not_used_may_have_gaps(pf, tmp_path):
     assert len(load(pf, {"train": train, "test": test}, **ALL)["test"]) == 11
 
 
+def test_a_column_that_is_not_used_may_change_its_kind(pf, tmp_path):
+    rows = [(f"good {i}", i % 2, i if i < 11_000 else f"A{i}") for i in range(12_000)]
+    path = write_csv(tmp_path / "a.csv", rows, ("text", "label", "id"))
+    assert len(load(pf, {"train": path}, **SIZES)["train"]) == 20
+
+
 @pytest.mark.parametrize("kind", ["csv", "json"])
 def test_rows_with_gaps_are_dropped_and_counted(pf, tmp_path, capsys, kind):
     gaps = [("", 1), ("  ", 0), ("good", ""), (" ", " ")]

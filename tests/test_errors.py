@@ -111,6 +111,7 @@ def test_constants_out_of_range(error, name, value):
         ({"DATA_FILES": None}, "cannot load DATASET_NAME = 'csv'"),
         ({"DATASET_NAME": "nobody/nothing", "DATA_FILES": None}, "'nobody/nothing'"),
         ({"TEXT_COLUMN": "review"}, "['review'] not in the dataset. Current columns"),
+        ({"LABEL_COLUMN": "text"}, "set TEXT_COLUMN and LABEL_COLUMN"),
         ({"LABEL_COLUMN": "stars"}, "['stars'] not in the dataset. Current columns"),
         ({"LABEL_NAMES": ["a", "b", "c"]}, "(list a name for each of 0, 1 "),
         ({"LABEL_NAMES": ["a", "a"]}, "LABEL_NAMES = ['a', 'a']: Some label"),

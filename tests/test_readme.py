@@ -5,7 +5,9 @@ import json
 import re
 import runpy
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -150,6 +152,28 @@ def test_the_english_csv_to_the_labelled_file(pf, tiny, tmp_path, monkeypatch):
     table = label_new_rows(ENGLISH, tmp_path, monkeypatch)
     assert len(table) == 40 and set(table["model_label"]) <= set(labels)
     assert results("tickets-output")["test_samples_per_second"] > 0
+
+
+@HALVES
+def test_the_page_to_try_the_model_gives_each_label_its_score(
+    half, pf, settings, monkeypatch
+):
+    pf.edit(**settings | {"OUTPUT_DIR": "tickets-output"}).main()
+    asked = []
+
+    class Interface:  # gradio is not among the requirements
+        def __init__(self, function, inputs, outputs):
+            asked.append(function("a good film"))
+
+        def launch(self):
+            asked.append("launched")
+
+    monkeypatch.setitem(sys.modules, "gradio", SimpleNamespace(Interface=Interface))
+    (block,) = blocks(half, "python", "gradio")
+    run_block(block)
+    scores, launched = asked
+    assert set(scores) == {"0", "1"} and sum(scores.values()) == pytest.approx(1)
+    assert launched == "launched"
 
 
 @HALVES
