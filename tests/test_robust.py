@@ -94,6 +94,8 @@ def test_a_checkpoint_that_does_not_open_is_passed_over(train, name, damage):
     assert code == 0
     assert f"{Path('out/checkpoint-12')} is passed over 跳过: " in out
     assert f"Going on from {Path(f'out/checkpoint-{15 - steps}')} " in out
+    train(OUTPUT_DIR="whole")
+    assert steady("out") == steady("whole") and weights("out") == weights("whole")
 
 
 @pytest.mark.parametrize(
