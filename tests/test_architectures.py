@@ -41,7 +41,7 @@ def test_the_output_layer_is_the_heads(pf, prepare, kind):
     trainer.train()
     body = trainer.model.base_model
     before = {name: p.detach().clone() for name, p in body.named_parameters()}
-    output = pf.find_output_layer(trainer.model, 2)
+    output = pf.find_output_layer(trainer.model)
     weight = output.weight.detach().clone()
     pf.fit_head(trainer)
     assert output.out_features == 2
