@@ -32,7 +32,7 @@ Run it 运行:
     python pretrain_finetune.py                         # GPUs, else CPU 优先用 GPU
     CUDA_VISIBLE_DEVICES=0 python pretrain_finetune.py  # the first GPU only 只用第一块 GPU
     torchrun --nproc_per_node=8 pretrain_finetune.py    # eight GPUs on a machine 单机八卡
-    accelerate launch pretrain_finetune.py  # by `accelerate config` 按其中的设置
+    accelerate launch pretrain_finetune.py  # as `accelerate config` set it 按该命令的设置
     HF_ENDPOINT=https://hf-mirror.com python pretrain_finetune.py  # a mirror 使用镜像
     uv run pretrain_finetune.py                         # installs packages first 先装包
 
@@ -84,8 +84,9 @@ DATASET_NAME = "stanfordnlp/imdb"
 # 数据集的配置名；只有一种配置时可以写 None。使用 DATA_FILES 时不用此项。
 DATASET_CONFIG = "plain_text"
 # Your own files, for example {"train": "my_train.csv"}; "validation" and "test" may
-# follow.
-# 自己的文件，例如 {"train": "my_train.csv"}；还可以加上 "validation" 和 "test"。
+# follow. (A "validation" without a "test" is used as the test.)
+# 自己的文件，例如 {"train": "my_train.csv"}；还可以加上 "validation" 和 "test"（只有前者没有
+# 后者时，就拿它作测试集）。
 DATA_FILES = None
 # The column to read, and the column to predict.
 # 要读的文本列，和要预测的标签列。
@@ -123,10 +124,10 @@ WEIGHT_DECAY = 0.01
 # optimizer, knows the gradients only by a few batches then: its steps should be small.
 # 预热：学习率从零升到设定值所占的步数比例。优化器 Adam 此时只见过几批梯度，估计不可靠，步子要小。
 WARMUP_RATIO = 0.1
-# Steps between two validations, each with a checkpoint; at least one an epoch, and
-# Trainer adds one at the end (a run of 25 steps has just that one to choose from).
-# 每隔多少步验证一次并保存检查点；每轮至少一次，结束时 Trainer 再来一次（默认设置共 25 步，
-# 只有最后这一个可挑）。
+# Steps between two checkpoints, each with a validation: at most one epoch, and always
+# one at the end. (As shipped, 200 rows in batches of 8 are 25 steps: one checkpoint.)
+# 每隔多少步存一个检查点并验证一次：间隔不超过一轮，结束时必有一次。（默认设置是 200 行、每批 8 行，
+# 共 25 步，只有一个检查点。）
 EVAL_STEPS = 50
 # "balanced" lets a rare class count as much as a common one; None counts every row
 # alike.
@@ -252,6 +253,7 @@ def pick_device():
     一个进程，只有第一个进程输出日志。
     """
     no_accelerator = not torch.accelerator.is_available()
+    # All later calls of PartialState give this same state. 之后得到的都是这同一个状态。
     process = accelerate.PartialState(cpu=no_accelerator)
     devices = process.num_processes
     name = f"{torch.get_num_threads()} cores"
@@ -402,13 +404,13 @@ def load_data(dataset_name):
     Returns a `DatasetDict` of the three, with the columns `text` (string) and `label`
     (`ClassLabel`, a number that knows its name). Exits where the data must be mended.
     读取数据，切成互不相交的三部分：训练集用来学；验证集用来挑检查点、校准置信度；测试集只在最后
-    用一次。split 指数据自带的划分，part 指这里切出的三份。返回含 text、label 两列的 DatasetDict；
-    数据需要用户修正时报错退出。
+    用一次。split 指数据自带的划分，part 指这里切出的三份。返回含 text、label（ClassLabel，
+    带名称的编号）两列的 DatasetDict；数据需要用户修正时报错退出。
     """
     advice = (
         'check it and DATA_FILES, {"train": …}; a file must be UTF-8 (in Excel: CSV '
         'UTF-8), quote texts that hold the separator, and close each quotation mark " '
-        "请检查这两个常量；文件须存为 UTF-8（Excel 选“CSV UTF-8”），"
+        "请检查 DATASET_NAME 和 DATA_FILES；文件须存为 UTF-8（Excel 选“CSV UTF-8”），"
         '含分隔符的文本加引号，引号 " 成对'
     )
     # An error inside such a block ends the program with one line. 块内出错，就报一行并退出。
@@ -422,6 +424,7 @@ def load_data(dataset_name):
     dataset = DatasetDict()
     for part in ("train", "validation", "test"):
         frame = parts[part][["text", "label"]]
+        # ClassLabel turns each name into its number. ClassLabel 把名称变成编号。
         dataset[part] = Dataset.from_pandas(frame, features, preserve_index=False)
         counts = frame["label"].value_counts()[:8].to_dict()
         log.info(f"{part:>10} {len(frame):6} rows 行: {counts}")
@@ -452,7 +455,7 @@ def load_splits(name):
         return datasets.load_from_disk(name)
     if Path(name, "state.json").exists():
         return {"train": datasets.load_from_disk(name)}
-    options = {"name": DATASET_CONFIG}
+    options = {"name": DATASET_CONFIG}  # so load_dataset calls it 参数名如此
     if DATA_FILES:
         options = file_options(name)
     elif "/" not in name and not Path(name).exists():
@@ -500,9 +503,9 @@ def csv_options(separator):
     """
 
     def read_field(field):
-        # A quotation mark that is not closed may meet a later one; the text between
-        # has swallowed rows, and in a file with tabs it holds a tab. (Commas and
-        # semicolons are common in texts, so those files cannot be checked.)
+        # A quotation mark that is not closed pairs with the next one in the file, and
+        # the rows between become one text. In a file with tabs it then holds a tab.
+        # (Commas and semicolons are common in texts: those files cannot be checked.)
         # 没闭合的引号可能与后面的引号配成一对，中间的行全被吞进一条文本；在制表符分隔的文件里，
         # 这条文本就含有制表符。（逗号、分号在文本里很常见，那两种文件没法这样检查。）
         if separator == "\t" and "\t" in str(field):
@@ -511,8 +514,8 @@ def csv_options(separator):
 
     return {
         "sep": separator,
-        # This engine refuses a quotation mark that is never closed; the other swallows
-        # rows.
+        # This engine refuses a quotation mark that is never closed; pandas' default
+        # swallows rows.
         # 这个引擎遇到没闭合的引号会报错；默认引擎会悄悄吞掉后面的行。
         "engine": "python",
         "index_col": False,  # the first field is no row name 首列不是行名
@@ -523,8 +526,8 @@ def csv_options(separator):
         # “NA”“None”“null”都是文字，只有空白才算缺失。
         "keep_default_na": False,
         "na_values": "",
-        # A column with a converter stays text: "007" keeps its zeros.
-        # 有 converter 的列保持文本：“007”不会丢掉前面的零。
+        # A column with a converter is read as text: encode_labels sees what is written.
+        # 有 converter 的列按文本读，encode_labels 看到的就是文件里的写法。
         "converters": {TEXT_COLUMN: read_field, LABEL_COLUMN: read_field},
     }
 
@@ -537,7 +540,7 @@ def clean_rows(splits):
     advice = (
         "set TEXT_COLUMN and LABEL_COLUMN; is the first line of the file a header? one "
         "text and one label a row are needed "
-        "请设置这两个常量；文件第一行是列名吗？每行只能有一条文本、一个标签"
+        "请设置 TEXT_COLUMN 和 LABEL_COLUMN；文件第一行是列名吗？每行只能有一条文本、一个标签"
     )
     schema = Features({TEXT_COLUMN: Value("string"), LABEL_COLUMN: Value("string")})
     frames = []
@@ -562,7 +565,7 @@ def clean_rows(splits):
 
 
 def encode_labels(rows, label_feature):
-    """Turn labels of any kind into the names of classes, the same in every split.
+    """Turn labels of any kind into names of classes, the same in every split.
 
     A ClassLabel brings its own order and names. Otherwise whole numbers are sorted by
     value (9 before 10; 007 and 7 are one class, "7"), all other labels by alphabet.
@@ -616,11 +619,11 @@ def name_classes(names):
 def split_rows(rows):
     """Decide which rows are train, validation and test. Returns part → frame.
 
-    A test split without labels is replaced by the validation split. A part that is
-    still missing is taken from the training rows: its _SIZE, but at most a fifth of
-    them.
+    Without a labelled test split, the validation split becomes the test part. A part
+    that is still missing is taken from the training rows: its _SIZE (None: a fifth),
+    but never more than a fifth of them.
     决定哪些行作训练、验证、测试。没有带标签的 test 时，用 validation 作测试集；还缺的部分
-    从训练行里切出：取各自的 _SIZE 行，但最多五分之一。
+    从训练行里切出：取各自的 _SIZE 行（None 为五分之一），但最多五分之一。
     """
     # Data sets are often stored sorted: IMDB's first 200 rows are all negative.
     # 数据集常按标签排好：IMDB 的前 200 行全是负面。所以先打乱。
@@ -657,7 +660,7 @@ def spread_classes(rows, columns):
     """
     classes = rows.groupby(columns)
     # The place of each row within its class, from 0 to 1; half a row centres it.
-    # 每一行在本类中的位置，从 0 到 1；加半行使它居中。
+    # 每一行在本类中的位置，从 0 到 1；加 0.5，取每行那一小段的中点。
     place = (classes.cumcount() + 0.5) / classes["label"].transform("size")
     return rows.iloc[np.argsort(place, kind="stable")]
 
@@ -683,14 +686,17 @@ def load_tokenizer(model_name):
             model_max_length=MAX_LENGTH,
             truncation_side=TRUNCATION_SIDE,
         )
+    # Without its files, the library makes one that holds special tokens only.
+    # 没有词表文件时，库会造一个只含特殊 token 的分词器。
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         fail(f"{model_name} has no tokenizer files: add them 模型文件夹里没有分词器")
     if tokenizer.pad_token is None:
         # A batch is one rectangular array, so its texts are padded to the same length.
-        # GPT-2 has no token for that; its end token may serve, because the attention
-        # mask hides padding, and because GPT-2's tokenizer ends no text with it.
+        # GPT-2 has no token for that; its end token may serve. The attention mask hides
+        # padding, and no text of GPT-2's tokenizer ends in that token, so that the last
+        # token before the padding can be told.
         # 一批文本要拼成一个矩阵，所以补齐到同样长度。GPT-2 没有填充符，可用结束符代替：注意力
-        # 掩码遮住填充的位置，而 GPT-2 的分词器也不会在文本末尾加结束符，不会混淆。
+        # 掩码遮住填充的位置；GPT-2 的分词器不会在文本末尾加结束符，所以分得清填充从哪里开始。
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
 
@@ -701,11 +707,11 @@ def tokenize(dataset, tokenizer):
     "wonderful film" → [CLS] wonderful film [SEP] → 101, 6919, 2143, 102 in the uncased
     BERT vocabulary. `attention_mask` is 1 for a token and 0 for padding; padding comes
     later, batch by batch. `length` counts the tokens. Returns the `DatasetDict` with
-    these columns added; Trainer passes on those that the model takes.
+    these columns added; Trainer passes on those that the model takes, and the label.
     把文本变成 input_ids，即子词在词表里的编号：wonderful film → [CLS] wonderful film [SEP] →
     101, 6919, 2143, 102（BERT uncased 词表，[CLS] 和 [SEP] 是自动加在首尾的特殊 token）。
     attention_mask 为 1 表示真实 token，0 表示填充；填充留到组批时再做。length 是 token 数。
-    返回加上这些列的 DatasetDict；Trainer 只把模型认识的列交给它。
+    返回加上这些列的 DatasetDict；Trainer 只把标签和模型认识的列交给它。
     """
 
     def to_ids(batch):
@@ -731,9 +737,11 @@ def group_by_length(rows, batch_size):
     A batch is as long as its longest text, and the rest is padding, computed for
     nothing. And a batch of mostly positive texts pushes all answers towards positive.
     So the rows are sorted by length; then the classes are spread evenly over them: a
-    batch takes its share of each class, all about as long for their class. The batches
-    are shuffled once, and Trainer takes them in this order in each epoch.
-    Switch it off where the length gives the label away: no batch can be fair in both.
+    batch takes from each class its share, all of about the same rank in length within
+    that class. The batches are shuffled once, and Trainer takes them in this order in
+    each epoch.
+    Switch it off where the length gives the label away: then a batch of similar lengths
+    cannot hold all classes.
     把数据重排成一批批：长度相近、各类比例一致。一批有多长取决于最长的一条，其余都是填充，白算；
     一批里正面的居多，就会把所有答案往正面推。所以先按长度排序，再让各类均匀穿插：每一批从各类里
     按比例取，取的都是本类中长短名次相当的文本。最后把批的顺序打乱一次，Trainer 每轮都按它读。
@@ -805,10 +813,10 @@ def load_model(model_name, tokenizer, label_names):
 def report_loading(model, new_weights, old_weights):
     """Log which weights are new and which were left out; neither is an error.
 
-    MISSING: the head needs them, and the checkpoint has none. They are new.
+    MISSING: the checkpoint has none, or none of this size. They are new.
     UNEXPECTED: the checkpoint has them for another head, such as the one that guessed
     masked words. They are not needed.
-    列出新增和弃用的权重，都不是错误。MISSING：新分类头需要而预训练权重里没有，是新的，待训练。
+    列出新增和弃用的权重，都不是错误。MISSING：预训练权重里没有，或大小不符，是新的，待训练。
     UNEXPECTED：属于别的头，例如预测被遮住的词的头，用不上了。
     """
     for name in sorted(new_weights)[:5]:
@@ -840,9 +848,9 @@ def check_reading(model, tokenizer):
 # - a new hidden layer of the head, if any, starts as a pass-through: identity weights,
 #   and a bias of 0.5 that keeps most values out of reach of ReLU's cut at 0;
 # - the output layer starts at zero, with no chance opinions to unlearn. Its own
-#   gradient (error × input) is not zero, the one that it hands down (error × weights)
-#   is. So it moves first, and the body one step later. (With a warm-up, both one step
-#   later still: the rate of the first step is 0.)
+#   gradient (error × input) is not zero, but the one that it hands down (error ×
+#   weights) is. So it moves in the first step, and the body from the second. (With a
+#   warm-up, in the second and from the third: the rate of the first step is 0.)
 # Switch it off with much data: [CLS] then learns a summary of its own.
 # 问题：分类头只读 [CLS] 这一个 token。预训练很少要求 [CLS] 概括全文，训练几步也学不会；
 # 全部 token 的平均反而知道得更多。
@@ -857,16 +865,16 @@ def check_reading(model, tokenizer):
 def start_with_averages(model, new_weights):
     """Let [CLS] start with the average of all tokens. 让 [CLS] 从全部 token 的平均出发"""
     modules = dict(model.named_modules())
-    # With query_global, Longformer has too many and is left out.
-    # 算上 query_global，Longformer 的个数就对不上，因而被排除。
+    # query_global gives Longformer two queries a layer, so that it is left out below.
+    # Longformer 每层另有 query_global，一并计数就多于层数，下面会把它排除。
     endings = (".query", ".q_lin", ".query_global")
     queries = [name for name in modules if name.endswith(endings)]
     layers = getattr(model.config, "num_hidden_layers", None)
     # BERT and its relatives have one query a layer. A shared layer (ALBERT), a decoder,
-    # or positions within the attention (DeBERTa) give no such average. A model that has
-    # its head already is left as it is.
-    # BERT 一族每层有一个 query。共享层（ALBERT）、解码器、注意力里含位置（DeBERTa）的模型，
-    # 这样得不到平均；已经有分类头的模型不去改动。
+    # or positions within the attention (DeBERTa) give no such average; their layers
+    # differ in number or name. A model that has its head already is left as it is.
+    # BERT 一族每层恰有一个 query。共享层（ALBERT）、解码器、注意力里含位置（DeBERTa）的模型这样
+    # 得不到平均，它们的层名或个数也不同，就此排除；已经有分类头的模型不去改动。
     if not new_weights or len(queries) != layers:
         log.info("  MEAN_POOLING does not apply to this model 平均池化不适用于此模型")
         return
@@ -1074,7 +1082,7 @@ def prepare_folder(this_run):
     常量相同就接着训练，不同就报错：未完成的运行绝不擅自删除。
     """
     record = Path(OUTPUT_DIR, "run.json")
-    checkpoints = sort_checkpoints(str(OUTPUT_DIR))
+    checkpoints = sort_checkpoints(str(OUTPUT_DIR))  # oldest first 从旧到新
     if checkpoints:
         earlier = json.loads(record.read_text(encoding="utf-8"))
         changed = {}
@@ -1124,8 +1132,8 @@ def find_checkpoint():
 # Switch it off for long training: the trained layer is as accurate then. (But its
 # confidence stays as it is, mostly too high.)
 # 问题：训练中的输出层教会了主干要区分什么，自己却只走了几小步，离最优还很远。
-# 做法：输出层以下固定之后，最优的线性层不必一步步训练，可以直接算出来，分三部分：特征，即下面各层
-# 从文本里读出了什么；最小二乘；置信度校准。
+# 做法：输出层之前的各层固定之后，最优的线性层不必一步步训练，可以直接算出来，分三部分：特征，即
+# 前面各层从文本里读出了什么；最小二乘；置信度校准。
 # 为什么对 0 和 1 做最小二乘，而不用逻辑回归？它有唯一的精确解，一秒即得；正则强度用留一法挑选，
 # 有现成公式，不必反复拟合；几百行数据上准确率相当。它缺的是概率，由第三部分用主干没见过的行补上。
 # 何时关闭：长训练之后，训练出的输出层已同样准。（关闭后置信度没有校准，往往偏高。）
@@ -1137,8 +1145,9 @@ def fit_head(trainer):
     if output is None:
         log.info("FIT_HEAD does not apply: no output layer found 没找到输出层")
         return
-    # 1. The features of 10,000 rows, which will do; the rows are in random order.
-    # 1. 特征。取前一万行就够了，行是打乱过的。
+    # 1. The features of 10,000 rows, which will do: the rows, or the batches of
+    # group_by_length, are in random order.
+    # 1. 特征。取前一万行就够了：行（或 group_by_length 的批）是打乱过的。
     rows = rows.select(range(min(10_000, len(rows))))
     features = output_layer_inputs(trainer, output, rows)
     # 2. Least squares: as near as a linear layer comes to answering 1 for a row's own
@@ -1185,9 +1194,11 @@ def scale_confidence(trainer, output):
     answers = trainer.predict(trainer.eval_dataset)
     logits = torch.tensor(answers.predictions)
     labels = torch.tensor(answers.label_ids)
-    # Fifty rows without a mistake do not justify 100 %. So two more rows with random
-    # labels are counted in (Platt, 1999), which is called label smoothing.
-    # 50 行全对，也不能当成百分之百有把握：所以再算上两行标签随机的样本（Platt，1999），即标签平滑。
+    # Fifty rows without a mistake do not justify 100 %. Label smoothing mixes a share
+    # of all classes into each row's target: it is as if two more rows had random labels
+    # (Platt, 1999).
+    # 50 行全对，也不能当成百分之百有把握。标签平滑把一小份目标均分给所有类别，相当于再加两行标签
+    # 随机的样本（Platt，1999）。
     random_share = 2 / (len(labels) + 2)
     cross_entropy = torch.nn.CrossEntropyLoss(label_smoothing=random_share)
 
@@ -1397,7 +1408,7 @@ def check_output_folder():
             raise ValueError("it is in use 文件夹已有其他内容")
         model = Path(str(MODEL_NAME))
         if model.exists() and model.resolve().is_relative_to(folder.resolve()):
-            raise ValueError("it holds MODEL_NAME 模型就在里面")
+            raise ValueError("it holds MODEL_NAME 模型就在里面，会被覆盖")
 
 
 # run.json decides whether a run may go on: its constants, and whether it finished.
@@ -1405,8 +1416,8 @@ def check_output_folder():
 def describe_run(dataset_name, learning_rate, devices):
     """Return all that the training depends on, by name: the constants and the devices.
 
-    DATASET_NAME and LEARNING_RATE are those in use: by the first one knows the embedded
-    default, whose model is MiniLM whatever MODEL_NAME says.
+    DATASET_NAME and LEARNING_RATE are the values in use. DATASET_NAME also tells the
+    embedded default, whose model is MiniLM whatever MODEL_NAME says.
     返回训练所依赖的一切：常量和设备。DATASET_NAME 和 LEARNING_RATE 取实际使用的值；看前者就知道
     是不是内置默认，那时的模型是 MiniLM，而不是 MODEL_NAME。
     """
@@ -1463,8 +1474,9 @@ def disk_is_full(error):
 
 
 if __name__ == "__main__":
-    if hasattr(sys.stdout, "reconfigure"):  # a notebook's output lacks it 笔记本里没有
-        # What a terminal cannot show becomes "?". 终端显示不了的字变成“?”。
+    # What a terminal cannot show becomes "?". A notebook's output has no such setting.
+    # 终端显示不了的字变成“?”；Jupyter 的输出没有这项设置。
+    if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
         sys.stderr.reconfigure(errors="replace")
     hint = (
