@@ -12,8 +12,9 @@ import tempfile
 from pathlib import Path
 
 CACHE = tempfile.TemporaryDirectory(prefix="pretrain-finetune-tests-")
-# The libraries read these when they are imported, below.
-os.environ |= {"HF_HOME": CACHE.name, "HF_HUB_OFFLINE": "1"}
+# The libraries read these when they are imported, below. What is expected is what a CPU
+# gives: a GPU, if there is one, is left alone.
+os.environ |= {"HF_HOME": CACHE.name, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
