@@ -408,10 +408,11 @@ def load_data(dataset_name):
     带名称的编号）两列的 DatasetDict；数据需要用户修正时报错退出。
     """
     advice = (
-        'check it and DATA_FILES, {"train": …}; a file must be UTF-8 (in Excel: CSV '
-        'UTF-8), quote texts that hold the separator, and close each quotation mark " '
-        "请检查 DATASET_NAME 和 DATA_FILES；文件须存为 UTF-8（Excel 选“CSV UTF-8”），"
-        '含分隔符的文本加引号，引号 " 成对'
+        'check it; with DATA_FILES = {"train": …} it is "csv", "json" or "parquet"; a '
+        "file must be UTF-8 (in Excel: CSV UTF-8); quote texts that hold the "
+        'separator, and close each quotation mark " '
+        '请检查；用 DATA_FILES = {"train": …} 时它是 "csv"、"json" 或 "parquet"；文件须存为 '
+        'UTF-8（Excel 选“CSV UTF-8”），含分隔符的文本加引号，引号 " 成对'
     )
     # An error inside such a block ends the program with one line. 块内出错，就报一行并退出。
     with or_fail(f"cannot load DATASET_NAME = {dataset_name!r}", advice):
@@ -680,7 +681,11 @@ def load_tokenizer(model_name):
     实验也是只看结尾胜过只看开头。新闻开头最重要，请用 "right"。这两项设置随分词器一起保存，部署后
     的截断方式与训练时一致。
     """
-    with or_fail(f"cannot load MODEL_NAME = {model_name!r}", "check it 请检查"):
+    advice = (
+        "check the spelling, set a mirror in HF_ENDPOINT, or name a local folder "
+        "请检查拼写，用 HF_ENDPOINT 设镜像，或用本地文件夹"
+    )
+    with or_fail(f"cannot load MODEL_NAME = {model_name!r}", advice):
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             model_name,
             model_max_length=MAX_LENGTH,
@@ -989,10 +994,10 @@ def training_arguments(learning_rate, eval_steps):
         save_total_limit=2,  # the best and the newest 最好的和最新的
         # Checkpoints are compared by the output layer as trained, although fit_head
         # replaces it later: a rough sign of good features, but free. To solve for a
-        # layer at every checkpoint would cost more.
+        # layer at every checkpoint would cost more. Of equals, the first is taken.
         # With class weights the loss counts all classes equally, accuracy does not.
         # 挑检查点看的是训练中的输出层，虽然 fit_head 之后会替换它：它只能粗略反映特征的好坏，但
-        # 不另花时间；每个检查点都求解一次，代价更大。
+        # 不另花时间；每个检查点都求解一次，代价更大。打平时取最早的。
         # 有类别权重时改看损失：它对各类一视同仁，准确率则不然。
         load_best_model_at_end=True,
         metric_for_best_model="loss" if CLASS_WEIGHTS else "accuracy",
@@ -1208,7 +1213,8 @@ def scale_confidence(trainer, output):
     scale = minimize_scalar(loss, bounds=(0, 99)).x  # a wide range 范围足够宽
     for parameter in output.parameters():
         parameter.data *= scale
-    log.info(f"Output layer solved for, scaled by 已求解输出层，校准系数 {scale:.2f}")
+    log.info("Output layer solved for; it replaces the trained one 换上求解的输出层")
+    log.info(f"Confidence scaled by 置信度校准系数: {scale:.2f}")
 
 
 # ---- 5. Evaluate 评估 ----
@@ -1422,7 +1428,7 @@ def describe_run(dataset_name, learning_rate, devices):
     是不是内置默认，那时的模型是 MiniLM，而不是 MODEL_NAME。
     """
     this_run = {name: value for name, value in globals().items() if name.isupper()}
-    del this_run["SAMPLE_TEXTS"], this_run["REPORT_TO"]
+    del this_run["SAMPLE_TEXTS"], this_run["REPORT_TO"], this_run["EMBEDDED_DATA"]
     this_run["DATASET_NAME"] = dataset_name
     this_run["LEARNING_RATE"] = learning_rate
     this_run["devices"] = devices

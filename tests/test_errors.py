@@ -105,7 +105,7 @@ def test_constants_out_of_range(error, name, value):
         ({"DATA_FILES": {"train": "nowhere.csv"}}, "nowhere.csv"),
         (
             {"DATA_FILES": {"test": "train.csv"}},
-            "'train' (check it and DATA_FILES, {\"train\": …}",
+            "'train' (check it; with DATA_FILES = {\"train\": …}",
         ),
         ({"DATA_FILES": 5}, "cannot load DATASET_NAME = 'csv'"),
         ({"DATA_FILES": None}, "cannot load DATASET_NAME = 'csv'"),

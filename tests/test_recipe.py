@@ -300,6 +300,7 @@ def test_the_constants_reach_the_trainer(prepare):
     assert (args.learning_rate, args.eval_steps, args.save_steps) == (1e-3, 3, 3)
     assert args.get_warmup_steps(100) == 20
     assert args.load_best_model_at_end and not args.bf16
+    assert args.metric_for_best_model == "accuracy" and args.greater_is_better
 
 
 def test_a_short_run_is_validated_once_an_epoch(prepare, pf):
