@@ -1290,8 +1290,10 @@ def draw(trainer, test_rows, logits):
     画图 results.png：训练曲线，和测试集的混淆矩阵。
     """
     names = test_rows.features["label"].names
-    fonts = pd.Index(font_manager.get_font_names())
-    chinese_fonts = fonts[fonts.str.contains("CJK|Hei|Song|PingFang")].tolist()
+    # Sorted, as the names come in any order; the first one will do.
+    # 名称的顺序不固定，所以先排序；用第一个就够了。
+    fonts = pd.Index(sorted(font_manager.get_font_names()))
+    chinese_fonts = fonts[fonts.str.contains("CJK|Hei|Song|PingFang")][:1].tolist()
     shown_names = names
     if not chinese_fonts and re.search("[\u3000-\uffff]", "".join(names)):
         # Without a font for 中文, the picture shows class ids. 没有中文字体，图上就写编号。
@@ -1390,6 +1392,9 @@ def check_constants():
         for name in ("WEIGHT_DECAY", "WARMUP_RATIO"):
             check_scalar(globals()[name], name, (int, float), min_val=0, max_val=0.99)
         check_scalar(DROPOUT or 0, "DROPOUT", (int, float), min_val=0, max_val=0.99)
+        check_scalar(DATA_FILES or {}, "DATA_FILES", dict)
+        if TRUNCATION_SIDE not in ("left", "right"):
+            raise ValueError('TRUNCATION_SIDE must be "left" or "right"')
         for texts in (SAMPLE_TEXTS, LABEL_NAMES or []):
             check_scalar(texts, "SAMPLE_TEXTS or LABEL_NAMES", list)
             for text in texts:

@@ -3,6 +3,7 @@
 import json
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -315,6 +316,23 @@ def test_a_notebooks_own_settings_stay_as_they_are(pf, settings):
     before = list(warnings.filters), list(matplotlib.rcParams["font.family"])
     pf.edit(**settings).main()
     assert before == (warnings.filters, matplotlib.rcParams["font.family"])
+
+
+def test_the_picture_takes_the_same_font_in_whatever_order_they_are_found(
+    pf, settings, monkeypatch
+):
+    chosen = []
+
+    def context(settings):
+        chosen.append(settings["font.family"])
+        return matplotlib.rc_context()
+
+    monkeypatch.setattr(pf, "rc_context", context)
+    for names in (["A Hei Sharp", "A Hei", "B"], ["B", "A Hei", "A Hei Sharp"]):
+        found = SimpleNamespace(get_font_names=lambda names=names: names)
+        monkeypatch.setattr(pf, "font_manager", found)
+        pf.edit(**settings).main()
+    assert chosen == [["DejaVu Sans", "A Hei"]] * 2
 
 
 def test_files_that_a_run_leaves(pf, settings, capsys):
