@@ -456,7 +456,7 @@ def load_splits(name):
         return datasets.load_from_disk(name)
     if Path(name, "state.json").exists():
         return {"train": datasets.load_from_disk(name)}
-    options = {"name": DATASET_CONFIG}  # so load_dataset calls it 参数名如此
+    options = {"name": DATASET_CONFIG}  # the keyword of load_dataset 参数名如此
     if DATA_FILES:
         options = file_options(name)
     elif "/" not in name and not Path(name).exists():
@@ -632,7 +632,7 @@ def split_rows(rows):
     rows = spread_classes(rows, ["split", "label"])
     # Split → its rows; train is there even if it has none. 训练行可能全被清掉，先放空表。
     parts = {"train": rows[:0]} | dict(iter(rows.groupby("split")))
-    # clean_rows left no row of a split without labels. 没有标签的划分，此时已没有行。
+    # An unlabelled split has no row left by now. 没有标签的划分，此时已没有行。
     if "test" not in parts and "validation" in parts:
         parts["test"] = parts.pop("validation")
     fifth = max(1, len(parts["train"]) // 5)
@@ -975,7 +975,8 @@ def build_trainer(model, tokenizer, dataset, learning_rate, devices):
 def training_arguments(learning_rate, eval_steps):
     """Return the arguments: validation and a checkpoint every `eval_steps` steps.
 
-    返回训练参数：每 eval_steps 步验证一次，并保存检查点。
+    Trainer adds both at the last step.
+    返回训练参数：每 eval_steps 步验证一次，并保存检查点；最后一步由 Trainer 补上。
     """
     device = accelerate.PartialState().device.type
     cuda = device == "cuda"
@@ -1167,6 +1168,7 @@ def fit_head(trainer):
     output.weight.data = torch.tensor(ridge.coef_).to(output.weight)
     if output.bias is not None:
         output.bias.data = torch.tensor(ridge.intercept_).to(output.bias)
+    log.info("Output layer solved for; it replaces the trained one 换上求解的输出层")
     # 3. The scale of the confidence. 3. 置信度校准。
     scale_confidence(trainer, output)
 
@@ -1190,7 +1192,7 @@ def scale_confidence(trainer, output):
 
     Answers of 0 and 1 are no logits yet: with two classes, softmax would make them a
     confidence of 0.73. The factor is fitted to the validation rows, which the body was
-    not trained on. It is positive, and so leaves each answer as it is. (Guo et al.,
+    not trained on. It is positive, and so changes no predicted class. (Guo et al.,
     2017, "On Calibration of Modern Neural Networks", call it temperature scaling.)
     给输出层乘上一个系数，使置信度可信。0 和 1 还不是 logits，直接做 softmax，两类时置信度只有
     0.73。系数用主干没学过的验证集拟合；它是正数，所以预测的类别不变。这就是温度缩放（Guo 等，
@@ -1213,7 +1215,6 @@ def scale_confidence(trainer, output):
     scale = minimize_scalar(loss, bounds=(0, 99)).x  # a wide range 范围足够宽
     for parameter in output.parameters():
         parameter.data *= scale
-    log.info("Output layer solved for; it replaces the trained one 换上求解的输出层")
     log.info(f"Confidence scaled by 置信度校准系数: {scale:.2f}")
 
 
@@ -1290,8 +1291,8 @@ def draw(trainer, test_rows, logits):
     画图 results.png：训练曲线，和测试集的混淆矩阵。
     """
     names = test_rows.features["label"].names
-    # Sorted, as the names come in any order; the first one will do.
-    # 名称的顺序不固定，所以先排序；用第一个就够了。
+    # Sorted, as the fonts come in any order; the first one will do.
+    # 字体的顺序不固定，所以先排序；用第一个就够了。
     fonts = pd.Index(sorted(font_manager.get_font_names()))
     chinese_fonts = fonts[fonts.str.contains("CJK|Hei|Song|PingFang")][:1].tolist()
     shown_names = names
@@ -1427,7 +1428,7 @@ def check_output_folder():
 def describe_run(dataset_name, learning_rate, devices):
     """Return all that the training depends on, by name: the constants and the devices.
 
-    DATASET_NAME and LEARNING_RATE are the values in use. DATASET_NAME also tells the
+    DATASET_NAME and LEARNING_RATE are the values in use. DATASET_NAME also marks the
     embedded default, whose model is MiniLM whatever MODEL_NAME says.
     返回训练所依赖的一切：常量和设备。DATASET_NAME 和 LEARNING_RATE 取实际使用的值；看前者就知道
     是不是内置默认，那时的模型是 MiniLM，而不是 MODEL_NAME。
