@@ -32,7 +32,7 @@ Run it 运行:
     python pretrain_finetune.py                         # GPUs, else CPU 优先用 GPU
     CUDA_VISIBLE_DEVICES=0 python pretrain_finetune.py  # the first GPU only 只用第一块 GPU
     torchrun --nproc_per_node=8 pretrain_finetune.py    # eight GPUs on a machine 单机八卡
-    accelerate launch pretrain_finetune.py  # as `accelerate config` set it 按该命令的设置
+    accelerate launch pretrain_finetune.py  # as set by 设置来自 `accelerate config`
     HF_ENDPOINT=https://hf-mirror.com python pretrain_finetune.py  # a mirror 使用镜像
     uv run pretrain_finetune.py                         # installs packages first 先装包
 
@@ -253,7 +253,7 @@ def pick_device():
     一个进程，只有第一个进程输出日志。
     """
     no_accelerator = not torch.accelerator.is_available()
-    # All later calls of PartialState give this same state. 之后得到的都是这同一个状态。
+    # All later calls of PartialState give this same state. 之后再调用，返回的仍是它。
     process = accelerate.PartialState(cpu=no_accelerator)
     devices = process.num_processes
     name = f"{torch.get_num_threads()} cores"
@@ -411,7 +411,7 @@ def load_data(dataset_name):
         'check it; with DATA_FILES = {"train": …} it is "csv", "json" or "parquet"; a '
         "file must be UTF-8 (in Excel: CSV UTF-8); quote texts that hold the "
         'separator, and close each quotation mark " '
-        '请检查；用 DATA_FILES = {"train": …} 时它是 "csv"、"json" 或 "parquet"；文件须存为 '
+        '请检查；用 DATA_FILES 时 DATASET_NAME 写 "csv"、"json" 或 "parquet"；文件须存为 '
         'UTF-8（Excel 选“CSV UTF-8”），含分隔符的文本加引号，引号 " 成对'
     )
     # An error inside such a block ends the program with one line. 块内出错，就报一行并退出。
@@ -419,7 +419,7 @@ def load_data(dataset_name):
         splits = load_splits(dataset_name)
         train = splits["train"]  # a data set needs one 必须有 train
     rows = clean_rows(splits)
-    labels, names = encode_labels(rows, train.features[LABEL_COLUMN])
+    labels, names = name_labels(rows, train.features[LABEL_COLUMN])
     parts = split_rows(rows.assign(label=labels))
     features = Features(text=Value("string"), label=ClassLabel(names=names))
     dataset = DatasetDict()
@@ -456,7 +456,7 @@ def load_splits(name):
         return datasets.load_from_disk(name)
     if Path(name, "state.json").exists():
         return {"train": datasets.load_from_disk(name)}
-    options = {"name": DATASET_CONFIG}  # the keyword of load_dataset 参数名如此
+    options = {"name": DATASET_CONFIG}  # keyword of load_dataset 的参数名
     if DATA_FILES:
         options = file_options(name)
     elif "/" not in name and not Path(name).exists():
@@ -527,8 +527,8 @@ def csv_options(separator):
         # “NA”“None”“null”都是文字，只有空白才算缺失。
         "keep_default_na": False,
         "na_values": "",
-        # A column with a converter is read as text: encode_labels sees what is written.
-        # 有 converter 的列按文本读，encode_labels 看到的就是文件里的写法。
+        # A column with a converter is read as text: name_labels sees what is written.
+        # 有 converter 的列按文本读，name_labels 看到的就是文件里的写法。
         "converters": {TEXT_COLUMN: read_field, LABEL_COLUMN: read_field},
     }
 
@@ -565,7 +565,7 @@ def clean_rows(splits):
     return complete_rows
 
 
-def encode_labels(rows, label_feature):
+def name_labels(rows, label_feature):
     """Turn labels of any kind into names of classes, the same in every split.
 
     A ClassLabel brings its own order and names. Otherwise whole numbers are sorted by
@@ -1062,7 +1062,7 @@ def train(trainer, this_run):
     """Train, or go on where an interrupted run of the same constants stopped.
 
     Returns Trainer's metrics. Exits with code 143 after SIGTERM.
-    训练；上次同样常量的运行若中断了，就接着训练。返回 Trainer 的指标；收到 SIGTERM 时以 143
+    训练；上次同样设置的运行若中断了，就接着训练。返回 Trainer 的指标；收到 SIGTERM 时以 143
     退出。
     """
     checkpoint = in_first_process(prepare_folder, this_run)
@@ -1085,7 +1085,7 @@ def prepare_folder(this_run):
     A finished run is replaced. An unfinished one goes on if it is the same as this one;
     otherwise it is an error, because an unfinished run is never deleted unasked.
     准备好 OUTPUT_DIR，返回可继续的检查点，没有则返回 None。已完成的运行会被替换；未完成的，
-    常量相同就接着训练，不同就报错：未完成的运行绝不擅自删除。
+    设置相同就接着训练，不同就报错：未完成的运行绝不擅自删除。
     """
     record = Path(OUTPUT_DIR, "run.json")
     checkpoints = sort_checkpoints(str(OUTPUT_DIR))  # oldest first 从旧到新
@@ -1102,7 +1102,7 @@ def prepare_folder(this_run):
             fail(
                 f"{OUTPUT_DIR} holds an unfinished run with {changed}: put it back to "
                 "go on, delete the folder, or name another OUTPUT_DIR "
-                "有未完成的运行，常量与当时不同：改回去可继续，或删除该文件夹，或换一个 OUTPUT_DIR"
+                "有未完成的运行，设置与当时不同：改回去可继续，或删除该文件夹，或换一个 OUTPUT_DIR"
             )
     write_record(this_run | {"finished": False})
     return find_checkpoint()
@@ -1415,7 +1415,7 @@ def check_output_folder():
         if str(folder).startswith("~"):
             raise ValueError("write the home folder out 请把 ~ 写成完整路径")
         folder.mkdir(parents=True, exist_ok=True)
-        # run.json, or the draft of it in write_record. run.json 或它的草稿。
+        # run.json, or its draft, run.json.new. run.json 或它的草稿 run.json.new。
         if any(folder.iterdir()) and not any(folder.glob("run.json*")):
             raise ValueError("it is in use 文件夹已有其他内容")
         model = Path(str(MODEL_NAME))
