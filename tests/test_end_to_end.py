@@ -138,6 +138,10 @@ def test_other_names_on_a_hub(run, hub_folder, tmp_path):
         assert last.startswith("error: cannot load DATASET_NAME = 'nothing'")
         assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
         assert (output / "model.safetensors").read_bytes() == saved
+    cached = run(constants)  # the Hub is gone
+    assert_clean(cached)
+    seen = conftest.scores_on_screen
+    assert seen(cached.stdout) == seen(first.stdout)
 
 
 def test_downloaded_folders_in_place_of_names(pf, hub_folder):
