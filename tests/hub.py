@@ -76,10 +76,13 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve(root):
-    """Serve `root` (models/ID/…, datasets/ID/…) and yield what HF_ENDPOINT must be."""
+def serve(root, port=0):
+    """Serve `root` (models/ID/…, datasets/ID/…) and yield what HF_ENDPOINT must be.
+
+    Port 0 is any free port.
+    """
     handler = type("RootedHandler", (Handler,), {"root": str(root)})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

@@ -1,158 +1,296 @@
-"""Loading: every label form, every way to split, what is dropped, what is reported."""
+"""Labels, sizes and warnings: what load_data makes of the rows that it was given."""
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from conftest import reviews, write_csv
 from datasets import ClassLabel, Dataset, Features, Value
 
-SIZES = {"TRAIN_SIZE": 20, "VALIDATION_SIZE": 10, "TEST_SIZE": 10}
-ALL = dict.fromkeys(SIZES)
+ALL = {"TRAIN_SIZE": None, "VALIDATION_SIZE": None, "TEST_SIZE": None}
+SMALL = {"TRAIN_SIZE": 20, "VALIDATION_SIZE": 10, "TEST_SIZE": 10}
 
 
-def load(pf, files, **constants):
-    kind = str(next(iter(files.values()))).rsplit(".", 1)[1].replace("jsonl", "json")
-    pf.edit(DATASET_NAME=kind, DATA_FILES=files, **constants)
-    return pf.load_data(kind)
+def load(pf, name, **constants):
+    """Load all rows of the data set of that name, as main() would."""
+    pf.edit(**{"DATASET_NAME": name} | ALL | constants)
+    pf.check_constants()
+    return pf.load_data(str(name))
+
+
+def load_files(pf, files, **constants):
+    """Load all rows of DATA_FILES, which the shipped DATASET_NAME does not disturb."""
+    return load(pf, "stanfordnlp/imdb", DATA_FILES=files, **constants)
 
 
 def names_of(dataset):
     return dataset["train"].features["label"].names
 
 
-@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def rows_of(dataset):
+    """All rows of the three parts, sorted, as (text, name of the class)."""
+    rows = []
+    for part in dataset.values():
+        names = part.features["label"].names
+        for row in part:
+            rows.append((row["text"], names[row["label"]]))
+    return sorted(rows)
+
+
+def warnings_of(capsys):
+    """The warning lines on the screen, without the time."""
+    lines = capsys.readouterr().out.splitlines()
+    return [line.split("WARNING | ")[1] for line in lines if "WARNING" in line]
+
+
+def write_json_lines(path, rows):
+    lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
+    Path(path).write_text("\n".join(lines), encoding="utf-8")
+
+
+def write_json_array(path, rows):
+    objects = [{"text": text, "label": label} for text, label in rows]
+    Path(path).write_text(json.dumps(objects), encoding="utf-8")
+
+
+def write_parquet(path, rows):
+    pd.DataFrame(rows, columns=["text", "label"]).to_parquet(path)
+
+
+def write_workbook(path, rows):
+    pd.DataFrame(rows, columns=["text", "label"]).to_excel(path, index=False)
+
+
+WRITERS = {
+    "csv": write_csv,
+    "jsonl": write_json_lines,
+    "json": write_json_array,
+    "parquet": write_parquet,
+    "xlsx": write_workbook,
+}
+
+
+def with_labels(labels, count=120):
+    """Rows whose labels take turns, the last one first."""
+    return [(f"text {i}", labels[i % len(labels)]) for i in reversed(range(count))]
+
+
+def check_labels(pf, kind, labels, names, **constants):
+    """Write rows with these labels; each must come back under the name of its label."""
+    WRITERS[kind](f"data.{kind}", with_labels(labels))
+    dataset = load(pf, f"data.{kind}", **constants)
+    assert rows_of(dataset) == sorted(with_labels(names))
+    return dataset
+
+
+# ---- Labels and texts, as they are written ----
+@pytest.mark.parametrize("kind", WRITERS)
 @pytest.mark.parametrize(
-    ("labels", "names"),
+    ("labels", "names"),  # in the order that the classes must have
     [
-        ((0, 1), ["0", "1"]),
-        ((-1, 1), ["-1", "1"]),
-        ((10, 9, 100), ["9", "10", "100"]),  # by size, not by spelling
-        ((1.0, 2.0), ["1", "2"]),
-        (("pos", "neg"), ["NEGATIVE", "POSITIVE"]),
-        (("positive", "negative"), ["negative", "positive"]),  # as they are written
-        (("NEG", "POS", "neutral"), ["NEG", "POS", "neutral"]),
-        (("007", "08"), ["7", "8"]),
-        (("World", "Sport", "Sci/Tech"), ["Sci/Tech", "Sport", "World"]),
-        (("None", "NA", "null", "nan"), ["NA", "None", "nan", "null"]),
-        (("1", "two"), ["1", "two"]),
-        (("好评", "差评"), ["好评", "差评"]),
+        ((0, 1), ("0", "1")),
+        ((-1, 1), ("-1", "1")),
+        ((1, 2, 3, 4), ("1", "2", "3", "4")),
+        ((9, 10, 100), ("9", "10", "100")),
+        (range(12), [str(number) for number in range(12)]),
+        (("8", "9", "10", "11"), ("8", "9", "10", "11")),
+        ((1.0, 2.0), ("1", "2")),
+        ((False, True), ("False", "True")),
+        (("neg", "pos"), ("NEGATIVE", "POSITIVE")),
+        (("negative", "positive"), ("negative", "positive")),
+        (("NEG", "POS", "neutral"), ("NEG", "POS", "neutral")),
+        (("007", "08"), ("007", "08")),
+        (("Sci/Tech", "Sport", "World"), ("Sci/Tech", "Sport", "World")),
+        (("NA", "None", "nan", "null"), ("NA", "None", "nan", "null")),
+        (("1", "two"), ("1", "two")),
+        (("$", "$$"), ("$", "$$")),
+        (("好评", "差评"), ("好评", "差评")),
     ],
 )
-def test_label_forms(pf, tmp_path, kind, labels, names):
-    rows = [(f"text {i}", labels[i % len(labels)]) for i in range(120)]
-    path = tmp_path / f"train.{kind}"
-    if kind == "csv":
-        write_csv(path, rows)
-    elif kind == "jsonl":
-        lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
-        path.write_text("\n".join(lines), encoding="utf-8")
+def test_labels_keep_their_names_and_their_order(pf, kind, labels, names):
+    dataset = check_labels(pf, kind, labels, names)
+    assert names_of(dataset) == list(names)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "json"])
+@pytest.mark.parametrize("first", [12345678901234567890, 98765432109876543210])
+def test_labels_of_twenty_digits_stay_apart(pf, kind, first):
+    check_labels(pf, kind, (first, first + 1), (str(first), str(first + 1)))
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "json", "parquet"])
+def test_long_numbers_stay_apart_beside_gaps(pf, kind):
+    """A column with a gap must not become one of floats, which are less exact."""
+    rows = with_labels((9007199254740992, 9007199254740993))
+    labels = pd.Series([*(label for _, label in rows), None], dtype="Int64")
+    texts = [*(text for text, _ in rows), "a gap"]
+    if kind == "parquet":
+        pd.DataFrame({"text": texts, "label": labels}).to_parquet("data.parquet")
     else:
-        columns = dict(zip(("text", "label"), zip(*rows, strict=True), strict=True))
-        Dataset.from_dict(columns).to_parquet(path)
-    dataset = load(pf, {"train": str(path)}, **ALL)
-    assert names_of(dataset) == names
-    for row in dataset["train"]:
-        label = labels[int(row["text"].split()[1]) % len(labels)]
-        label = str(label)
-        if all(name.lstrip("-").isdigit() for name in names):
-            label = str(int(float(label)))
-        assert names[row["label"]].lower().startswith(label.lower())
+        gap = "" if kind == "csv" else None
+        WRITERS[kind](f"data.{kind}", [*rows, ("a gap", gap)])
+    dataset = load(pf, f"data.{kind}")
+    assert rows_of(dataset) == sorted((text, str(label)) for text, label in rows)
 
 
-@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_booleans_keep_their_names(pf, tmp_path, kind):
-    frame = pd.DataFrame({"text": [f"text {i}" for i in range(60)]})
-    frame["label"] = frame.index % 3 == 0
-    path = tmp_path / f"train.{kind}"
-    if kind == "csv":
-        frame.to_csv(path)
-    elif kind == "jsonl":
-        frame.to_json(path, orient="records", lines=True)
-    else:
-        frame.to_parquet(path)
-    dataset = load(pf, {"train": str(path)}, **ALL)
-    assert [name.lower() for name in names_of(dataset)] == ["false", "true"]
-    for row in dataset["train"]:
-        assert row["label"] == (int(row["text"].split()[1]) % 3 == 0)
+@pytest.mark.parametrize("kind", ["jsonl", "json"])
+def test_json_of_several_kinds_in_a_column_stays_as_it_is(pf, kind):
+    texts = ["被扣了两次钱", "good", 5, 1.5, True]
+    labels = [0, 1, "other"]
+    rows = [(texts[i % 5], labels[i % 3]) for i in range(60)]
+    WRITERS[kind](f"data.{kind}", rows)
+    dataset = load(pf, f"data.{kind}")
+    assert rows_of(dataset) == sorted((str(text), str(label)) for text, label in rows)
 
 
-def test_a_class_labels_names_keep_their_order(pf, tmp_path):
-    features = Features(
-        {"text": Value("string"), "label": ClassLabel(names=["z", "a"])}
-    )
+@pytest.mark.parametrize("kind", WRITERS)
+def test_texts_stay_as_they_are_written(pf, kind):
+    texts = ["007", "NA", "None", "null", "nan", "1e5", "1.50", "True", "=1", " a  b "]
+    rows = [(text, i % 2) for i, text in enumerate(texts * 6)]
+    WRITERS[kind](f"data.{kind}", rows)
+    # In a workbook, = begins a formula, whose value only Excel can work out.
+    expected = {text for text in texts if kind != "xlsx" or text != "=1"}
+    assert {text for text, _ in rows_of(load(pf, f"data.{kind}"))} == expected
+
+
+def test_a_text_may_be_a_book(pf):
+    book = "a long sentence " * 20_000
+    write_csv("data.csv", [*reviews(60), (book, 1)])
+    assert (book, "1") in rows_of(load(pf, "data.csv"))
+
+
+def test_any_columns_will_do(pf):
+    rows = [(i, "x", label, text) for i, (text, label) in enumerate(reviews(60))]
+    write_csv("data.csv", rows, ("id", "text", "stars", "review"))
+    dataset = load(pf, "data.csv", TEXT_COLUMN="review", LABEL_COLUMN="stars")
+    assert rows_of(dataset) == sorted((text, str(label)) for text, label in reviews(60))
+
+
+def test_columns_that_are_not_used_may_hold_anything(pf):
+    kinds = [40, "", "A1", "2024-01-01", "1.5"]
+    rows = [(*row, kinds[i % 5]) for i, row in enumerate(reviews(60))]
+    write_csv("data.csv", rows, ("text", "label", "other"))
+    assert len(rows_of(load(pf, "data.csv"))) == 60
+
+
+# ---- What nobody sees does not make a class ----
+@pytest.mark.parametrize(
+    ("usual", "seldom"),
+    [
+        ("a b", "a\u00a0b"),  # a blank that does not break the line
+        ("a b", "a\u3000b"),  # the blank of Chinese and Japanese keyboards
+        ("a b", "a\u2009b"),  # a thin blank
+        ("a b", "a  b"),
+        ("a b", "a\nb"),
+        ("a b", "a\tb"),
+        ("a b", " a b "),
+        ("a b", "\u3000a b\u00a0"),
+        ("a b", "\ta b\r\n"),
+        ("ab", "a\u200bb"),  # a blank without width
+        ("ab", "\ufeffab"),  # a byte order mark
+        ("ab", "ab\u00ad"),  # a hyphen that shows only at the end of a line
+        ("ab", "ab\u200e"),  # marks of the direction of writing
+        ("ab", "\u202aab\u202c"),
+        ("ab", "\u2066ab\u2069"),
+        ("é", "e\u0301"),  # an accent as a sign of its own
+        ("e\u0301", "é"),
+        ("긍정", "\u1100\u1173\u11bc\u110c\u1165\u11bc"),
+        ("ABC", "ＡＢＣ"),  # of full width
+        ("ＡＢＣ", "ABC"),
+        ("退款（急）", "退款(急)"),
+        ("1", "１"),
+        ("1", "1.0"),
+    ],
+)
+def test_labels_that_look_alike_are_one_class(pf, capsys, usual, seldom):
+    """The class has the name that is written most often, as it is written there."""
+    names = (usual, usual, usual, "other")
+    check_labels(pf, "jsonl", (usual, seldom, usual, "other"), names)
+    assert warnings_of(capsys) == []
+
+
+@pytest.mark.parametrize("kind", ["csv", "xlsx", "parquet"])
+def test_blanks_in_labels_of_other_kinds_of_files(pf, kind):
+    labels = ("好评", "好评\u3000", " 好评\u00a0", "差评\u200b")
+    check_labels(pf, kind, labels, ("好评", "好评", "好评", "差评"))
+
+
+@pytest.mark.parametrize(
+    "labels", [("a b", "ab"), ("a-b", "a_b"), ("👩\u200d💻", "👨\u200d💻"), ("é", "e")]
+)
+def test_labels_that_look_different_are_two_classes(pf, capsys, labels):
+    check_labels(pf, "jsonl", labels, labels)
+    assert warnings_of(capsys) == []
+
+
+# ---- LABEL_NAMES ----
+@pytest.mark.parametrize(
+    ("labels", "given", "names"),
+    [
+        # The data's own names give the order.
+        (("positive", "negative"), ["positive", "negative"], ("positive", "negative")),
+        (("b", "a", "c"), ["c", "a", "b"], ("b", "a", "c")),
+        (("0", "1"), ["1", "0"], ("0", "1")),
+        (("good", "bad"), ["Good", "BAD"], ("Good", "BAD")),
+        (("pos", "neg"), ["POSITIVE", "NEGATIVE"], ("POSITIVE", "NEGATIVE")),
+        (("pos", "neg"), ["pos", "neg"], ("pos", "neg")),
+        (("neg", "pos"), ["positive", "negative"], ("negative", "positive")),
+        (("Spam", "spam", "x"), ["x", "spam", "Spam"], ("Spam", "spam", "x")),
+        # Other names are new names, in the order of the classes.
+        (("0", "1"), ["bad", "good"], ("bad", "good")),
+        (("neg", "pos"), ["差评", "好评"], ("差评", "好评")),
+        ((10, 9), ["nine", "ten"], ("ten", "nine")),
+    ],
+)
+def test_label_names_are_an_order_or_new_names(pf, labels, given, names):
+    dataset = check_labels(pf, "csv", labels, names, LABEL_NAMES=given)
+    assert names_of(dataset) == given
+
+
+@pytest.mark.parametrize(
+    "given", [["good", "awful"], ["one"], ["x", "y", "z"], ["x", "x"], ["good"] * 2]
+)
+def test_label_names_that_do_not_fit(pf, given):
+    write_csv("data.csv", with_labels(("good", "bad")))
+    with pytest.raises(pf.FinetuneError, match="LABEL_NAMES") as stop:
+        load(pf, "data.csv", LABEL_NAMES=given)
+    line = str(stop.value)
+    if len(set(given)) == len(given):  # the others need no look at the data
+        assert "'bad'" in line and "'good'" in line
+    assert any("\u4e00" <= sign <= "\u9fff" for sign in line)
+
+
+def test_a_class_labels_names_keep_their_order(pf):
+    kind = ClassLabel(names=["z", "a"])
+    features = Features({"text": Value("string"), "label": kind})
     columns = {"text": [f"text {i}" for i in range(40)], "label": [0, 1] * 20}
-    Dataset.from_dict(columns, features).to_parquet(tmp_path / "a.parquet")
-    dataset = load(pf, {"train": str(tmp_path / "a.parquet")}, **SIZES)
+    Dataset.from_dict(columns, features).to_parquet("data.parquet")
+    dataset = load(pf, "data.parquet")
     assert names_of(dataset) == ["z", "a"]
-    renamed = {"LABEL_NAMES": ["last", "first"]}
-    again = load(pf, {"train": str(tmp_path / "a.parquet")}, **SIZES | renamed)
+    again = load(pf, "data.parquet", LABEL_NAMES=["last", "first"])
     assert names_of(again) == ["last", "first"]
     assert again["test"]["label"] == dataset["test"]["label"]
 
 
-def test_any_columns_will_do(pf, tmp_path):
-    rows = [(i, "x", label, text) for i, (text, label) in enumerate(reviews(60))]
-    path = write_csv(tmp_path / "a.csv", rows, ("id", "text", "stars", "review"))
-    named = {"TEXT_COLUMN": "review", "LABEL_COLUMN": "stars"}
-    dataset = load(pf, {"train": path}, **SIZES | named)
-    assert set(dataset["train"]["text"]) <= {text for text, _ in reviews(60)}
-
-
-def test_text_stays_as_it_is_written(pf, tmp_path):
-    texts = ["007", "NA", "None", "null", "1e5", "1.50"]
-    rows = [(text, i % 2) for i, text in enumerate(texts * 10)]
-    dataset = load(pf, {"train": write_csv(tmp_path / "a.csv", rows)}, **ALL)
-    assert {text for part in dataset.values() for text in part["text"]} == set(texts)
-
-
-def test_a_column_that_is_not_used_may_have_gaps(pf, tmp_path):
-    header = ("text", "label", "age")
-    rows = [(*row, 40) for row in reviews(60)]
-    train = write_csv(tmp_path / "a.csv", rows, header)
-    test = write_csv(tmp_path / "b.csv", [*rows[:10], ("good", 1, "")], header)
-    assert len(load(pf, {"train": train, "test": test}, **ALL)["test"]) == 11
-
-
-def test_a_column_that_is_not_used_may_change_its_kind(pf, tmp_path):
-    rows = [(f"good {i}", i % 2, i if i < 11_000 else f"A{i}") for i in range(12_000)]
-    path = write_csv(tmp_path / "a.csv", rows, ("text", "label", "id"))
-    assert len(load(pf, {"train": path}, **SIZES)["train"]) == 20
-
-
-@pytest.mark.parametrize("kind", ["csv", "json"])
-def test_rows_with_gaps_are_dropped_and_counted(pf, tmp_path, capsys, kind):
-    gaps = [("", 1), ("  ", 0), ("good", ""), (" ", " ")]
-    path = tmp_path / f"a.{kind}"
-    if kind == "csv":
-        write_csv(path, reviews(40) + gaps)
-    else:
-        gaps = [(None, 1), ("good", None), ("", 0), (None, None)]
-        columns = [{"text": t, "label": v} for t, v in reviews(40) + gaps]
-        path.write_text(json.dumps(columns))
-    dataset = load(pf, {"train": str(path)}, **ALL)
-    assert sum(map(len, dataset.values())) == 40
-    assert "4 of 44 rows dropped: gaps 文本或标签缺失" in capsys.readouterr().out
-
-
+# ---- Three parts ----
 @pytest.mark.parametrize(
     "given", [("train",), ("train", "test"), ("train", "validation")]
 )
-def test_parts_are_disjoint_and_stratified(pf, tmp_path, given):
+def test_parts_are_disjoint_and_stratified(pf, given):
     files = {}
     for split in given:  # sorted by label, a quarter of them positive
         rows = [(f"{split} {i}", int(i >= 90)) for i in range(120)]
-        files[split] = write_csv(tmp_path / f"{split}.csv", rows)
-    dataset = load(pf, files, **SIZES)
-    texts = [text for part in dataset.values() for text in part["text"]]
+        files[split] = write_csv(f"{split}.csv", rows)
+    dataset = load_files(pf, files, **SMALL)
+    texts = [text for text, _ in rows_of(dataset)]
     assert len(texts) == len(set(texts)) == 40
     assert [len(part) for part in dataset.values()] == [20, 10, 10]
     for part in dataset.values():
         assert abs(sum(part["label"]) - len(part) / 4) <= 1
-    origin = "test" if "test" in given else "validation"  # that becomes the test
-    if len(given) == 2:
-        assert all(text.startswith(origin) for text in dataset["test"]["text"])
+    if len(given) == 2:  # where there is no test split, validation becomes the test
+        assert all(text.startswith(given[1]) for text in dataset["test"]["text"])
         assert all(text.startswith("train") for text in dataset["validation"]["text"])
 
 
@@ -170,79 +308,205 @@ def test_parts_are_disjoint_and_stratified(pf, tmp_path, given):
         (1000, (960, 50, 50), (900, 50, 50)),  # no part takes rows that it will not use
     ],
 )
-def test_sizes_where_all_is_carved_from_train(pf, tmp_path, rows, sizes, expected):
-    path = write_csv(tmp_path / "a.csv", reviews(rows))
-    given = dict(zip(SIZES, sizes, strict=True))
-    dataset = load(pf, {"train": path}, **given)
+def test_sizes_where_all_is_cut_off_train(pf, rows, sizes, expected):
+    write_csv("data.csv", reviews(rows))
+    train, validation, test = sizes
+    sizes = {"TRAIN_SIZE": train, "VALIDATION_SIZE": validation, "TEST_SIZE": test}
+    dataset = load(pf, "data.csv", **sizes)
     assert tuple(map(len, dataset.values())) == expected
 
 
-def test_sizes_beyond_the_data_take_all_of_it(pf, tmp_path):
-    files = {"train": write_csv(tmp_path / "a.csv", reviews(60))}
-    files["test"] = write_csv(tmp_path / "b.csv", reviews(20))
-    dataset = load(pf, files, TRAIN_SIZE=100, TEST_SIZE=30)
+def test_sizes_beyond_the_data_take_all_of_it(pf):
+    files = {"train": write_csv("a.csv", reviews(60))}
+    files["test"] = write_csv("b.csv", reviews(20))
+    sizes = {"TRAIN_SIZE": 100, "VALIDATION_SIZE": 50, "TEST_SIZE": 30}
+    dataset = load_files(pf, files, **sizes)
     assert list(map(len, dataset.values())) == [48, 12, 20]
 
 
-def test_leakage_is_counted(pf, tmp_path, capsys):
-    train = write_csv(tmp_path / "a.csv", reviews(60))
-    test = write_csv(tmp_path / "b.csv", [*reviews(3), ("new good", 1), ("new bad", 0)])
-    load(pf, {"train": train, "test": test}, **ALL | {"VALIDATION_SIZE": 1})
-    out = capsys.readouterr().out
-    assert "Leakage: 3 texts of test are in train too 数据泄漏" in out
+def test_the_seed_decides_the_rows(pf):
+    write_csv("data.csv", reviews(90))
+    one = load(pf, "data.csv", **SMALL, SEED=1)["train"]["text"][:]
+    two = load(pf, "data.csv", **SMALL, SEED=2)["train"]["text"][:]
+    again = load(pf, "data.csv", **SMALL, SEED=1)["train"]["text"][:]
+    assert set(one) != set(two)
+    assert one == again
 
 
 @pytest.mark.parametrize("column", [ClassLabel(names=["neg", "pos"]), Value("int64")])
-def test_splits_without_labels_are_not_used(pf, tmp_path, capsys, column):
+def test_splits_without_labels_are_not_used(pf, capsys, column):
     """SST-2's test split has -1 for each label; IMDB has a split `unsupervised`."""
     features = Features({"text": Value("string"), "label": column})
     splits = {"train": [0, 1] * 30, "validation": [1, 0] * 6, "test": [-1] * 9}
     splits["unsupervised"] = [-1] * 99
+    Path("data").mkdir()
     for split, labels in splits.items():
-        columns = {
-            "text": [f"{split} {i}" for i in range(len(labels))],
-            "label": labels,
-        }
-        Dataset.from_dict(columns, features).to_parquet(tmp_path / f"{split}.parquet")
-    pf.edit(DATASET_NAME=str(tmp_path), DATASET_CONFIG=None, **ALL)
-    dataset = pf.load_data(str(tmp_path))
+        texts = [f"{split} {i}" for i in range(len(labels))]
+        rows = Dataset.from_dict({"text": texts, "label": labels}, features)
+        rows.to_parquet(f"data/{split}.parquet")
+    dataset = load(pf, "data")
     assert [len(part) for part in dataset.values()] == [48, 12, 12]
     assert all(text.startswith("validation") for text in dataset["test"]["text"])
-    assert "9 of 81 rows dropped" in capsys.readouterr().out
+    (line,) = warnings_of(capsys)
+    assert "dropped" in line and "{'test': 9}" in line
 
 
-def test_rows_without_a_class_are_gaps(pf, tmp_path, capsys):
+# ---- Warnings: a line each, with the right count ----
+THREE = with_labels(("a", "b", "c"))
+NEW = [("a new good one", "a"), ("a new bad one", "b")]
+WARNINGS = {
+    "gaps": (
+        [
+            *THREE,
+            (None, "a"),
+            ("good", None),
+            ("", "b"),
+            ("  ", "b"),
+            ("good", "\u200b"),
+        ],
+        NEW,
+        ["dropped", "{'train': 5}"],
+    ),
+    "gaps in the test": (
+        THREE,
+        [*NEW, ("good", ""), ("", "a")],
+        ["dropped", "{'test': 2}"],
+    ),
+    "leakage": (
+        THREE,
+        [*NEW, *THREE[:3]],
+        ["3 texts", "leakage", "泄漏"],
+    ),
+    "two labels": (
+        [*THREE, ("good", "a"), ("good", "b"), ("bad", "a"), ("bad", "b")],
+        NEW,
+        ["2 texts with two labels", "'good'", "'bad'"],
+    ),
+    "three labels": (
+        [*THREE, ("good", "a"), ("good", "b"), ("good", "c")],
+        NEW,
+        ["1 text", "with two labels", "['good']"],
+    ),
+    "nan": (
+        with_labels(("a", "b", "nan")),
+        NEW,
+        ["1 class", "gap", "缺失", "'nan'"],
+    ),
+    "case": (
+        with_labels(("a", "b", "B")),
+        NEW,
+        ["2 classes", "case only", "大小写", "'B'", "'b'"],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize("case", WARNINGS)
+def test_what_is_odd_is_one_warning(pf, capsys, kind, case):
+    train, test, words = WARNINGS[case]
+    parts = {"train": train, "test": test, "validation": [("another one", "a")]}
+    files = {}
+    for part, rows in parts.items():
+        files[part] = f"{part}.{kind}"
+        WRITERS[kind](files[part], rows)
+    load_files(pf, files)
+    (line,) = warnings_of(capsys)
+    for word in words:
+        assert word in line
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize("size", [None, 3])
+def test_all_in_order_is_no_warning(pf, capsys, kind, size):
+    WRITERS[kind](f"data.{kind}", reviews(60))
+    load(pf, f"data.{kind}", TRAIN_SIZE=size)
+    assert warnings_of(capsys) == []
+
+
+def test_doubled_rows_leak_into_the_test(pf, capsys):
+    write_csv("data.csv", reviews(60) * 2)
+    dataset = load(pf, "data.csv")
+    train_texts = set(dataset["train"]["text"])
+    leaks = sum(text in train_texts for text in dataset["test"]["text"])
+    (line,) = warnings_of(capsys)
+    assert leaks > 0
+    assert line.startswith(f"{leaks} texts")
+    assert "leakage" in line
+
+
+def test_a_class_without_a_training_row(pf, capsys):
+    write_csv("data.csv", [*reviews(60), ("a lonely one", 7)])
+    dataset = load(pf, "data.csv", TRAIN_SIZE=20)
+    assert names_of(dataset) == ["0", "1", "7"]
+    assert 2 not in dataset["train"]["label"]
+    (line,) = warnings_of(capsys)
+    assert line.startswith("1 class")
+    assert line.endswith("['7']")
+    assert "without a training row" in line
+
+
+def test_rows_that_are_too_short_are_gaps(pf, capsys):
+    write_csv("data.csv", reviews(60))
+    with open("data.csv", "a") as file:
+        file.write("only a text\nanother one\n")
+    assert len(rows_of(load(pf, "data.csv"))) == 60
+    (line,) = warnings_of(capsys)
+    assert line.endswith("{'train': 2}")
+
+
+def test_rows_of_no_class_are_gaps(pf, capsys):
     kind = ClassLabel(names=["neg", "pos"])
     features = Features({"text": Value("string"), "label": kind})
     columns = {"text": [f"text {i}" for i in range(60)], "label": [0, 1, -1] * 20}
-    Dataset.from_dict(columns, features).to_parquet(tmp_path / "a.parquet")
-    dataset = load(pf, {"train": str(tmp_path / "a.parquet")}, **ALL)
-    assert sum(map(len, dataset.values())) == 40
-    assert "20 of 60 rows dropped: gaps" in capsys.readouterr().out
+    Dataset.from_dict(columns, features).to_parquet("data.parquet")
+    assert len(rows_of(load(pf, "data.parquet"))) == 40
+    (line,) = warnings_of(capsys)
+    assert line.endswith("{'train': 20}")
 
 
-def test_a_byte_order_mark_does_no_harm(pf, tmp_path):
-    path = tmp_path / "a.csv"  # as Excel writes "CSV UTF-8"
-    write_csv(path, reviews(60))
-    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert len(load(pf, {"train": str(path)}, **SIZES)["train"]) == 20
+def test_line_breaks_in_texts(pf, capsys):
+    rows = [(f"a line\nand another {i}", i % 2) for i in range(3)]
+    write_csv("data.csv", reviews(60) + rows)
+    dataset = load(pf, "data.csv")
+    assert {(text, str(label)) for text, label in rows} <= set(rows_of(dataset))
+    (line,) = warnings_of(capsys)
+    assert line.startswith("3 ") and "line break" in line
 
 
+def test_a_quotation_mark_that_is_closed_lines_later(pf, capsys):
+    """It makes one text of four rows, which no reader can tell from a long text."""
+    lines = ["text\tlabel", *(f"good film {i}\t{i % 2}" for i in range(20))]
+    lines[5] = '"Great film\t1'
+    lines[9] = 'a bad one"\t0'
+    Path("data.tsv").write_text("\n".join(lines))
+    load(pf, "data.tsv")
+    (line,) = warnings_of(capsys)
+    assert line.startswith("1 ") and "line break" in line
+    assert "quotation mark" in line and "引号" in line
+
+
+def test_no_better_than_the_most_frequent_label(pf, settings, capsys):
+    rows = [(f"the film was {i}", int(i % 20 == 0)) for i in range(400)]
+    write_csv("rare.csv", rows)
+    pf.edit(**settings | {"DATA_FILES": "rare.csv"}).main()
+    remedy = [line for line in warnings_of(capsys) if "baseline 不比基线好" in line]
+    assert len(remedy) == 1
+    assert 'CLASS_WEIGHTS = "balanced"' in remedy[0]
+
+
+# ---- The embedded default ----
 def test_embedded_reviews_cannot_be_solved_by_counting_words(pf):
     splits = pf.embedded_reviews()
     assert list(splits) == ["train", "test"]
     for split in splits.values():
         assert Counter(split["label"])["pos"] * 2 == len(split)
     votes = Counter()
-    for row in splits["train"]:
-        for word in row["text"].split():
-            votes[word] += 1 if row["label"] == "pos" else -1
-    tallies = [sum(votes[w] for w in text.split()) for text in splits["test"]["text"]]
-    pairs = zip(tallies, splits["test"]["label"], strict=True)
-    assert sum((n > 0) == (label == "pos") for n, label in pairs) / len(tallies) < 0.65
-
-
-def test_the_seed_decides_the_rows(pf, tmp_path):
-    path = write_csv(tmp_path / "a.csv", reviews(90))
-    one, two = (load(pf, {"train": path}, **SIZES, SEED=s)["train"] for s in (1, 2))
-    assert set(one["text"]) != set(two["text"])
+    train, test = splits["train"], splits["test"]
+    for text, label in zip(train["text"], train["label"], strict=True):
+        for word in text.split():
+            votes[word] += 1 if label == "pos" else -1
+    right = 0
+    for text, label in zip(test["text"], test["label"], strict=True):
+        answer = "pos" if sum(votes[word] for word in text.split()) > 0 else "neg"
+        right += answer == label
+    assert right / len(test) < 0.65

@@ -1,195 +1,495 @@
-"""What people have, opens, with every row counted; what cannot be read says why."""
+"""What people really have opens, wherever it lies, with every row under the right label."""
 
-import csv
-import gzip
-import io
-import json
+import os
+import threading
+import zipfile
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import datasets
+import pandas as pd
 import pytest
-from conftest import reviews, write_csv
-from datasets import Dataset, DatasetDict
+from conftest import write_csv
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from test_data import load, load_files, rows_of, warnings_of, with_labels
 
-ROWS = [(f'text {i}, well; a "word"', i % 2) for i in range(60)]
-ALL = dict.fromkeys(["TRAIN_SIZE", "VALIDATION_SIZE", "TEST_SIZE"])
-
-
-def table(separator, rows=ROWS):
-    """The rows as a file with that separator, quoted by the csv module, as bytes."""
-    text = io.StringIO()
-    csv.writer(text, delimiter=separator).writerows([("text", "label"), *rows])
-    return text.getvalue().encode()
+ROWS = [(f'text {i}, well; a "word"', ("bad", "good")[i % 2]) for i in range(60)]
+TABLE = pd.DataFrame(ROWS, columns=["text", "label"])
+CSV = TABLE.to_csv(index=False)
 
 
-def lines(rows=ROWS):
-    objects = [json.dumps({"text": t, "label": v}, ensure_ascii=False) for t, v in rows]
-    return "\n".join(objects).encode()
+# ---- One file of each kind ----
+def write_comma(path):
+    TABLE.to_csv(path, index=False)
 
 
-def array(rows=ROWS):
-    return json.dumps([{"text": text, "label": label} for text, label in rows]).encode()
+def write_semicolon(path):
+    TABLE.to_csv(path, index=False, sep=";")
 
 
-BOM = b"\xef\xbb\xbf"
-OPENS = {
-    "comma.csv": table(","),
-    "semicolon.csv": table(";"),
-    "tab.csv": table("\t"),
-    "tab.tsv": table("\t"),
-    "mark.csv": BOM + table(","),
-    "european.csv": BOM + table(";"),
-    "unix.csv": table(",").replace(b"\r\n", b"\n"),
-    "packed.csv.gz": gzip.compress(table(",")),
-    "packed.tsv.gz": gzip.compress(table("\t")),
-    "lines.json": lines(),
-    "lines.jsonl": lines(),
-    "mark.json": BOM + lines(),
-    "array.json": array(),
-    "array_mark.json": BOM + array(),
-    "trailing.csv": table(",").replace(b"\r\n", b",\n").replace(b"label,", b"label", 1),
-}
+def write_tab(path):
+    TABLE.to_csv(path, index=False, sep="\t")
 
 
-def load(pf, name, files=None, **constants):
-    kind = "json" if ".json" in name else "csv"
-    files = files or {"train": name}
-    return pf.edit(DATASET_NAME=kind, DATA_FILES=files, **constants).load_data(kind)
+def write_with_a_mark(path):
+    TABLE.to_csv(path, index=False, sep=";", encoding="utf-8-sig")
 
 
-def texts_of(dataset):
-    return sorted(text for part in dataset.values() for text in part["text"])
+def write_windows(path):
+    TABLE.to_csv(path, index=False, lineterminator="\r\n")
 
 
-@pytest.mark.parametrize("name", OPENS)
-def test_what_people_have_opens(pf, name):
-    Path(name).write_bytes(OPENS[name])
-    dataset = load(pf, name, **ALL)
-    assert texts_of(dataset) == sorted(text for text, _ in ROWS)
-    for part in dataset.values():
-        for row in part:
-            assert row["label"] == int(row["text"].split()[1].strip(",")) % 2
+def write_numbered(path):
+    TABLE.to_csv(path)
 
 
-@pytest.mark.parametrize("names", [["a.csv", "b.csv"], "*.csv"])
-def test_several_files_are_one_split(pf, names):
-    Path("a.csv").write_bytes(table(";", ROWS[:30]))
-    Path("b.csv").write_bytes(table(";", ROWS[30:]))
-    dataset = load(pf, "csv", {"train": names}, **ALL)
-    assert texts_of(dataset) == sorted(text for text, _ in ROWS)
+def write_trailing_commas(path):
+    Path(path).write_text(CSV.replace("\n", ",\n").replace("label,", "label", 1))
 
 
-def test_paths_may_be_path_objects(pf):
-    Path("a.csv").write_bytes(table(","))
-    assert len(load(pf, "csv", {"train": Path("a.csv")}, **ALL)["train"]) == 36
+def write_blank_lines(path):
+    Path(path).write_text(CSV.replace("\n", "\n\n"))
 
 
-@pytest.mark.parametrize("splits", [1, 2])
-def test_a_folder_saved_by_save_to_disk(pf, splits):
-    data = Dataset.from_list([{"text": text, "label": label} for text, label in ROWS])
-    if splits == 2:
-        data = DatasetDict(
-            train=data.select(range(40)), test=data.select(range(40, 60))
-        )
-    data.save_to_disk("saved")
-    pf.edit(DATASET_NAME="saved", DATASET_CONFIG=None, **ALL)
-    assert texts_of(pf.load_data("saved")) == sorted(text for text, _ in ROWS)
+def write_workbook(path):
+    TABLE.to_excel(
+        "written.xlsx", index=False
+    )  # pandas wants the suffix in small letters
+    os.rename("written.xlsx", path)
 
 
-def tab_rows(**changed):
-    """A TSV of raw text, as people write it; `changed`: line5="…" replaces a line."""
-    rows = ["text\tlabel", *(f"film {i} is good, very\t{i % 2}" for i in range(20))]
-    for line, content in changed.items():
-        rows[int(line.removeprefix("line"))] = content
-    return "\n".join(rows).encode()
+def write_array(path):
+    TABLE.to_json(path, orient="records")
 
 
-UTF_8 = "a file must be UTF-8 (in Excel: CSV UTF-8)"
-QUOTE = 'close each quotation mark " 请检查'
-TAB = 'a text holds a tab: close each quotation mark "'
-LONG = "quote texts that hold the separator"
-HEADER = "is the first line of the file a header?"
-REFUSED = {
-    "gb18030.csv": ("text,label\n好看,1\n难看,0\n".encode("gb18030"), UTF_8),
-    "gb18030.json": ('{"text": "好看", "label": 1}'.encode("gb18030"), UTF_8),
-    "latin.csv": ("text,label\nété,1\nhiver,0\n".encode("latin-1"), UTF_8),
-    "utf16.csv": ("text,label\n好看,1\n难看,0\n".encode("utf-16"), UTF_8),
-    "open_to_the_end.tsv": (tab_rows(line5='"Great film\t1'), QUOTE),
-    "two_open.tsv": (tab_rows(line5='"Great film\t1', line9='"Bad film\t0'), QUOTE),
-    "within.tsv": (tab_rows(line5='"Great film\t1', line9='a "bad" one\t0'), QUOTE),
-    "closed_late.tsv": (tab_rows(line5='"Great film\t1', line9='a bad one"\t0'), TAB),
-    "open.csv": (b'text,label\n"Great film,1\nBad film,0\n', QUOTE),
-    "late_comma.csv": (b"text,label\n" + b"a,1\nb,0\n" * 9 + b"very, very,1\n", LONG),
-    "all_commas.csv": (b"text,label\nvery, good,1\nvery, bad,0\n", LONG),
-    "double.csv": (b"text,label\na,1\nvery, very, very,1\nb,0\n", LONG),
-    "no_header.csv": (b"good film,1\nbad film,0\n" * 9, HEADER),
-    "no_header.tsv": (b"good film\t1\nbad film\t0\n" * 9, HEADER),
-    "one_column.csv": (b"text\ngood film\nbad film\n", HEADER),
-    "pipes.csv": (b"text|label\ngood film|1\nbad film|0\n", HEADER),
-    "lists.json": (b'[{"text": "a", "label": ["x"]}]', "one label a row are needed"),
-}
+def write_indented(path):
+    TABLE.to_json(path, orient="records", indent=2)
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_read_says_why(pf, name, capsys):
-    content, expected = REFUSED[name]
-    Path(name).write_bytes(content)
-    with pytest.raises(SystemExit) as stop:
-        load(pf, name, **ALL)
-    assert stop.value.code == 2
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("error: ") and expected in line
-    assert any("\u4e00" <= letter <= "\u9fff" for letter in line)
-    assert len(line) < 500
+def write_array_with_a_mark(path):
+    Path(path).write_text(TABLE.to_json(orient="records"), encoding="utf-8-sig")
 
 
-def test_fields_that_a_row_lacks_are_gaps(pf, capsys):
-    Path("short.csv").write_bytes(table(",") + b"only a text\nanother one\n")
-    dataset = load(pf, "short.csv", **ALL)
-    assert sum(map(len, dataset.values())) == 60
-    assert "2 of 62 rows dropped: gaps" in capsys.readouterr().out
+def write_lines(path):
+    TABLE.to_json(path, orient="records", lines=True)
 
 
-def said(capsys):
-    """The warning lines, without the time."""
-    out = capsys.readouterr().out
-    return [
-        line.split("WARNING | ")[1] for line in out.splitlines() if "WARNING" in line
-    ]
+def write_lines_with_a_mark(path):
+    lines = TABLE.to_json(orient="records", lines=True)
+    Path(path).write_text(lines.replace("\n", "\r\n"), encoding="utf-8-sig")
 
 
-@pytest.mark.parametrize("twins", [("spam", "Spam"), ("spam", "spam "), ("a b", "ab")])
-def test_labels_that_look_alike_are_named(pf, twins, capsys):
-    rows = [(f"text {i}", twins[i % 2]) for i in range(40)]
-    write_csv("a.csv", rows)
-    dataset = load(pf, "a.csv", **ALL)
-    assert dataset["train"].features["label"].names == sorted(twins)
-    (line,) = said(capsys)
-    assert line.startswith("Labels alike but for case or spaces")
-    assert all(repr(label) in line for label in twins)
+def write_columns(path):
+    TABLE.to_json(path)
 
 
-def test_a_class_without_a_training_row_is_named(pf, capsys):
-    rows = [*reviews(60), ("a lonely one", 7)]
-    write_csv("a.csv", rows)
-    dataset = load(pf, "a.csv", **ALL | {"TRAIN_SIZE": 20})
-    assert 2 not in dataset["train"]["label"]
-    (line,) = said(capsys)
-    assert line == "Classes without a training row 没有训练样本的类别: ['7']"
+def write_shuffled_columns(path):
+    TABLE.sample(frac=1, random_state=0).to_json(path)
 
 
-@pytest.mark.parametrize("constants", [ALL, {"TRAIN_SIZE": 3}])
-def test_all_in_order_is_no_warning(pf, constants, capsys):
-    write_csv("a.csv", reviews(60))
-    load(pf, "a.csv", **ALL | constants)
-    assert said(capsys) == []
+def write_parquet(path):
+    TABLE.to_parquet(path)
 
 
-def test_no_better_than_the_most_frequent_label_is_said(pf, settings, capsys):
-    rows = [(f"the film was {i}", int(i % 20 == 0)) for i in range(400)]
-    files = {"train": write_csv("rare.csv", rows)}
-    pf.edit(**settings | {"DATA_FILES": files}).main()
-    lines = said(capsys)
-    assert any(
-        line.startswith("No better than the baseline 不比基线好") for line in lines
-    )
-    assert any('CLASS_WEIGHTS = "balanced"' in line for line in lines)
+def write_class_labels(path):
+    kind = ClassLabel(names=["bad", "good"])
+    ids = [kind.str2int(label) for _, label in ROWS]
+    columns = {"text": [text for text, _ in ROWS], "label": ids}
+    features = Features({"text": Value("string"), "label": kind})
+    Dataset.from_dict(columns, features).to_parquet(path)
+
+
+def zip_of(*files):
+    """A writer of an archive that holds these files, (name, content)."""
+
+    def write(path):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in files:
+                archive.writestr(name, content)
+
+    return write
+
+
+KINDS = [
+    ("comma.csv", write_comma),
+    ("semicolon.csv", write_semicolon),
+    ("tab.csv", write_tab),
+    ("mark.csv", write_with_a_mark),
+    ("windows.csv", write_windows),
+    ("numbered.csv", write_numbered),
+    ("trailing.csv", write_trailing_commas),
+    ("gaps.csv", write_blank_lines),
+    ("LOUD.CSV", write_semicolon),
+    ("table.tsv", write_tab),
+    ("table.txt", write_tab),
+    ("comma.txt", write_comma),
+    ("book.xlsx", write_workbook),
+    ("LOUD.XLSX", write_workbook),
+    ("array.json", write_array),
+    ("indented.json", write_indented),
+    ("mark.json", write_array_with_a_mark),
+    ("lines.json", write_lines),
+    ("lines.jsonl", write_lines),
+    ("mark.jsonl", write_lines_with_a_mark),
+    ("lines.ndjson", write_lines),
+    ("columns.json", write_columns),
+    ("shuffled.json", write_shuffled_columns),
+    ("table.parquet", write_parquet),
+    ("classes.parquet", write_class_labels),
+    ("packed.csv.gz", write_semicolon),
+    ("packed.csv.bz2", write_comma),
+    ("packed.csv.xz", write_comma),
+    ("packed.csv.zip", write_comma),
+    ("packed.tsv.gz", write_tab),
+    ("packed.json.gz", write_array),
+    ("packed.jsonl.gz", write_lines),
+    ("packed.jsonl.zip", write_lines),
+    ("comma.zip", zip_of(("tickets.csv", CSV))),
+    ("inner.zip", zip_of(("data/工单.csv", CSV))),
+    ("json.zip", zip_of(("tickets.json", TABLE.to_json(orient="records")))),
+    ("folder.zip", zip_of(("data/", ""), ("data/tickets.csv", CSV))),
+    ("mac.zip", zip_of(("tickets.csv", CSV), ("__MACOSX/._tickets.csv", b"\0\5"))),
+]
+
+
+@pytest.mark.parametrize(("name", "write"), KINDS, ids=[name for name, _ in KINDS])
+def test_one_file_of_each_kind(pf, capsys, name, write):
+    write(name)
+    assert rows_of(load(pf, name)) == sorted(ROWS)
+    assert warnings_of(capsys) == []
+
+
+@pytest.mark.parametrize(
+    ("header", "text_column", "label_column"),
+    [
+        ('"Text (de, en)";Label', "Text (de, en)", "Label"),
+        ("Text (de, en);Label", "Text (de, en)", "Label"),
+        ("The text;The label", "The text", "The label"),
+        (" text ; label ", "text", "label"),
+        ("文本;标签", "文本", "标签"),
+    ],
+)
+def test_a_header_of_any_words(pf, header, text_column, label_column):
+    lines = [header, *(f"good, or bad {i};{i % 2}" for i in range(40))]
+    Path("data.csv").write_text("\n".join(lines), encoding="utf-8")
+    columns = {"TEXT_COLUMN": text_column, "LABEL_COLUMN": label_column}
+    rows = rows_of(load(pf, "data.csv", **columns))
+    assert rows == sorted((f"good, or bad {i}", str(i % 2)) for i in range(40))
+
+
+# ---- Wherever it lies ----
+PLACES = [
+    "my data/the tickets.csv",
+    "data[2024]/tickets[1].csv",
+    "data (1)/tickets (copy).csv",
+    "工单/数据.csv",
+    "it's 100% #1 & more+/a.b.c.csv",
+    "{curly}/what?*.csv",
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_path_may_hold_any_sign(pf, place, kind):
+    Path(place).parent.mkdir()
+    write_comma(place)
+    write_csv("other.csv", [("new good", "good"), ("new bad", "bad")])
+    assert rows_of(load(pf, kind(place))) == sorted(ROWS)
+    assert rows_of(load_files(pf, kind(place))) == sorted(ROWS)
+    files = {"train": kind(place), "test": kind("other.csv")}
+    assert len(rows_of(load_files(pf, files))) == 62
+    assert rows_of(load_files(pf, [kind(place)])) == sorted(ROWS)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_folder_may_hold_any_sign(pf, place):
+    folder = Path(place).parent
+    folder.mkdir()
+    write_comma(folder / "train.csv")
+    assert rows_of(load(pf, str(folder))) == sorted(ROWS)
+    assert rows_of(load(pf, folder)) == sorted(ROWS)
+
+
+def test_the_home_folder_is_found(pf, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    Path("data").mkdir()
+    write_comma("data/train.csv")
+    assert rows_of(load(pf, "~/data/train.csv")) == sorted(ROWS)
+    assert rows_of(load_files(pf, {"train": "~/data/*.csv"})) == sorted(ROWS)
+    assert rows_of(load(pf, "~/data")) == sorted(ROWS)
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        """Say nothing."""
+
+
+@contextmanager
+def serve(folder):
+    """Serve a folder on this machine; yield the address."""
+    handler = partial(QuietHandler, directory=str(folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The address of a server that has a file of each kind."""
+    folder = tmp_path_factory.mktemp("site")
+    before = Path.cwd()
+    os.chdir(folder)
+    for name, write in KINDS:
+        write(name)
+    os.chdir(before)
+    with serve(folder) as address:
+        yield address
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "semicolon.csv",
+        "packed.csv.gz",
+        "comma.zip",
+        "table.tsv",
+        "lines.jsonl",
+        "array.json",
+        "book.xlsx",
+        "table.parquet",
+        "comma.csv?download=true",
+        "lines.jsonl?raw=true",
+    ],
+)
+def test_a_file_by_its_address(pf, site, name):
+    assert rows_of(load(pf, f"{site}/{name}")) == sorted(ROWS)
+    assert rows_of(load_files(pf, {"train": f"{site}/{name}"})) == sorted(ROWS)
+
+
+# ---- Several files ----
+@pytest.mark.parametrize(
+    "files", [["data/a.csv", "data/b.jsonl"], "data/*", ["data/*"]]
+)
+def test_several_files_are_one_split(pf, files):
+    Path("data").mkdir()
+    TABLE[:20].to_csv("data/a.csv", index=False, sep=";")
+    TABLE[20:].to_json("data/b.jsonl", orient="records", lines=True)
+    assert rows_of(load_files(pf, files)) == sorted(ROWS)
+    assert rows_of(load_files(pf, {"train": files})) == sorted(ROWS)
+
+
+def test_a_pattern_is_a_data_set(pf):
+    TABLE[:20].to_csv("a.csv", index=False, sep=";")
+    TABLE[20:].to_csv("b.csv", index=False)
+    assert rows_of(load(pf, "*.csv")) == sorted(ROWS)
+
+
+def test_each_file_has_its_own_separator_and_kind(pf):
+    TABLE[:40].to_csv("train.csv", index=False, sep=";")
+    TABLE[40:50].to_csv("validation.tsv", index=False, sep="\t")
+    TABLE[50:].to_excel("test.xlsx", index=False)
+    files = {"train": "train.csv", "validation": "validation.tsv", "test": "test.xlsx"}
+    dataset = load_files(pf, files)
+    assert [len(part) for part in dataset.values()] == [40, 10, 10]
+    assert rows_of(dataset) == sorted(ROWS)
+
+
+@pytest.mark.parametrize("name", ["csv", "stanfordnlp/imdb", "anything at all"])
+def test_data_files_stand_in_for_the_data_set(pf, name):
+    write_comma("data.csv")
+    assert rows_of(load(pf, name, DATA_FILES={"train": "data.csv"})) == sorted(ROWS)
+
+
+def write_competition(folder, test_labels):
+    """Files as a competition has them: the columns differ, also those not used."""
+    Path(folder).mkdir()
+    train = TABLE[:50].rename(columns={"label": "target"})
+    train = train.assign(id=range(50), keyword="", length=1.5)
+    train.to_csv(f"{folder}/train.csv", index=False)
+    test = pd.DataFrame({"id": ["A1"] * 10, "text": TABLE["text"][50:], "keyword": 7})
+    if test_labels:
+        test["target"] = TABLE["label"][50:]
+    test.to_csv(f"{folder}/test.csv", index=False)
+    Path(folder, "sample_submission.csv").write_text("id,target\nA1,good\n")
+
+
+@pytest.mark.parametrize("as_folder", [True, False])
+def test_columns_that_are_not_used_may_differ(pf, capsys, as_folder):
+    write_competition("contest", test_labels=True)
+    files = {"train": "contest/train.csv", "test": "contest/test.csv"}
+    files = None if as_folder else files
+    dataset = load(pf, "contest", DATA_FILES=files, LABEL_COLUMN="target")
+    assert rows_of(dataset) == sorted(ROWS)
+    assert sorted(dataset["test"]["text"]) == sorted(TABLE["text"][50:])
+    assert warnings_of(capsys) == []
+
+
+@pytest.mark.parametrize("as_folder", [True, False])
+def test_a_test_file_without_labels_is_not_used(pf, capsys, as_folder):
+    write_competition("contest", test_labels=False)
+    files = {"train": "contest/train.csv", "test": "contest/test.csv"}
+    files = None if as_folder else files
+    dataset = load(pf, "contest", DATA_FILES=files, LABEL_COLUMN="target")
+    assert rows_of(dataset) == sorted(ROWS[:50])
+    assert [len(part) for part in dataset.values()] == [30, 10, 10]
+    (line,) = warnings_of(capsys)
+    assert "{'test': 10}" in line
+
+
+# ---- Folders ----
+def split_files(*names):
+    """The first 40 rows go to the first file, 10 to each of the others."""
+    for i, name in enumerate(names):
+        Path(name).parent.mkdir(exist_ok=True, parents=True)
+        start, end = (0, 40) if i == 0 else (30 + 10 * i, 40 + 10 * i)
+        if name.endswith("parquet"):
+            TABLE[start:end].to_parquet(name)
+        elif name.endswith("xlsx"):
+            TABLE[start:end].to_excel(name, index=False)
+        else:
+            TABLE[start:end].to_csv(name, index=False)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["train.csv", "validation.csv", "test.csv"],
+        ["train.csv", "dev.csv", "test.csv"],
+        ["train.csv.gz", "val.csv.gz", "test.csv.gz"],
+        ["train.xlsx", "valid.xlsx", "test.xlsx"],
+        ["Train.csv", "Dev.csv", "Test.csv"],
+        ["train.parquet", "validation.parquet", "test.parquet"],
+        ["my_train.csv", "my_validation.csv", "my_test.csv"],
+        ["train/a.csv", "validation/b.csv", "test/c.csv"],
+        [
+            "data/train-00000-of-00001.parquet",
+            "data/validation-00000-of-00001.parquet",
+            "data/test-00000-of-00001.parquet",
+        ],
+    ],
+)
+def test_a_folder_of_three_parts(pf, capsys, names):
+    split_files(*[f"folder/{name}" for name in names])
+    Path("folder/README.md").write_text("# About these data\n")
+    dataset = load(pf, "folder")
+    assert [len(part) for part in dataset.values()] == [40, 10, 10]
+    assert rows_of(dataset) == sorted(ROWS)
+    assert warnings_of(capsys) == []
+
+
+def test_a_folder_holds_other_things_too(pf):
+    Path("folder").mkdir()
+    write_comma("folder/train.csv")
+    for other in ("train.py", "train.log", "train.md", "test.sh", "test.png"):
+        Path("folder", other).write_text("print('this is not data')\n")
+    assert rows_of(load(pf, "folder")) == sorted(ROWS)
+
+
+@pytest.mark.parametrize("name", ["train.csv", "tickets.csv"])
+def test_labels_of_a_folder_stay_as_they_are_written(pf, name):
+    rows = with_labels(("NA", "None", "nan", "null", "007"))
+    Path("folder").mkdir()
+    write_csv(f"folder/{name}", rows)
+    assert rows_of(load(pf, "folder")) == sorted(rows)
+
+
+def write_one_file(folder):
+    write_comma(f"{folder}/train.csv")
+
+
+def write_shards(folder):
+    TABLE[:20].to_parquet(f"{folder}/train-00000-of-00002.parquet")
+    TABLE[20:].to_parquet(f"{folder}/train-00001-of-00002.parquet")
+
+
+def save_one_split(folder):
+    Dataset.from_pandas(TABLE).save_to_disk(folder)
+
+
+def save_two_splits(folder):
+    rows = Dataset.from_pandas(TABLE)
+    train, test = rows.select(range(40)), rows.select(range(40, 60))
+    DatasetDict(train=train, test=test).save_to_disk(folder)
+
+
+def content_of(folder):
+    """Each file below a folder, with what is in it and when it was written."""
+    files = [path for path in Path(folder).rglob("*") if path.is_file()]
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.mark.parametrize(
+    "write", [write_one_file, write_shards, save_one_split, save_two_splits]
+)
+def test_nothing_is_written_beside_the_data(pf, tiny, write):
+    Path("folder").mkdir()
+    write("folder")
+    before = content_of("folder")
+    os.chmod("folder", 0o555)
+    dataset = load(pf, "folder")
+    tokens = pf.tokenize(dataset, pf.load_tokenizer(tiny()))
+    os.chmod("folder", 0o755)
+    assert rows_of(tokens) == sorted(ROWS)
+    assert content_of("folder") == before
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.xlsx", "data.parquet", "data.json"])
+def test_nothing_is_written_beside_a_file(pf, tiny, name):
+    Path("folder").mkdir()
+    write = {"csv": write_comma, "xlsx": write_workbook}
+    write |= {"parquet": write_parquet, "json": write_array}
+    write[name.split(".")[1]](f"folder/{name}")
+    before = content_of("folder")
+    pf.tokenize(load(pf, f"folder/{name}"), pf.load_tokenizer(tiny()))
+    assert content_of("folder") == before
+
+
+def test_a_cache_that_cannot_be_written_does_not_matter(pf, tiny, monkeypatch):
+    Path("a file").write_text("No folder can be made below a file.")
+    cache = Path("a file/cache").absolute()
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
+    write_comma("data.csv")
+    save_one_split("saved")
+    split_files("folder/train.csv", "folder/validation.csv", "folder/test.csv")
+    for name in ("data.csv", "saved", "folder"):
+        tokens = pf.tokenize(load(pf, name), pf.load_tokenizer(tiny()))
+        assert rows_of(tokens) == sorted(ROWS)
+
+
+# ---- Configurations ----
+@pytest.fixture
+def two_configurations(pf):
+    """A folder with two configurations, as a data set on the Hub may have."""
+    split_files("folder/small.csv", "folder/large.csv")
+    lines = ["---", "configs:"]
+    for name in ("small", "large"):
+        lines += [f"- config_name: {name}", f"  data_files: {name}.csv"]
+    Path("folder/README.md").write_text("\n".join([*lines, "---", ""]))
+
+
+@pytest.mark.usefixtures("two_configurations")
+def test_a_configuration_is_chosen(pf):
+    assert len(rows_of(load(pf, "folder", DATASET_CONFIG="small"))) == 40
+    assert len(rows_of(load(pf, "folder", DATASET_CONFIG="large"))) == 10
+
+
+@pytest.mark.usefixtures("two_configurations")
+@pytest.mark.parametrize("config", [None, "plain_text"])
+def test_a_configuration_that_is_missing_is_named(pf, config):
+    with pytest.raises(pf.FinetuneError, match="set DATASET_CONFIG 请设置") as stop:
+        load(pf, "folder", DATASET_CONFIG=config)
+    assert "small" in str(stop.value) and "large" in str(stop.value)
+
+
+@pytest.mark.parametrize("write", [write_one_file, save_one_split])
+def test_a_configuration_left_from_another_data_set_does_no_harm(pf, write):
+    Path("folder").mkdir()
+    write("folder")
+    assert rows_of(load(pf, "folder", DATASET_CONFIG="plain_text")) == sorted(ROWS)
