@@ -16,17 +16,17 @@ from your labelled texts, is tested honestly, and is put to use, in six steps:
 Run it 运行:
     python pretrain_finetune.py                         # GPUs, else CPU 优先用 GPU
     CUDA_VISIBLE_DEVICES=0 python pretrain_finetune.py  # the first GPU only 只用第一块 GPU
-    torchrun --nproc_per_node=8 pretrain_finetune.py    # eight GPUs on a machine 单机八卡
+    torchrun --nproc_per_node=8 pretrain_finetune.py    # eight GPUs of one machine 单机八卡
     accelerate launch pretrain_finetune.py  # as set by 设置来自 `accelerate config`
     HF_ENDPOINT=https://hf-mirror.com python pretrain_finetune.py  # a mirror 使用镜像
     uv run pretrain_finetune.py                         # installs packages first 先装包
 
 There are no flags: edit the constants and run again. First comes the lesson, then the
-workshop, with all that the lesson calls and does not define.
-没有命令行参数：改常量，再运行。先是课程，后是工具间；课程里调用而没有定义的函数，都在工具间。
+workshop, with everything that the lesson calls but does not define.
+没有命令行参数：改常量，再运行。前半是课程，后半是工具函数：课程里调用而没有定义的，都在那里。
 """
 
-# What only the workshop needs is imported there. 只有工具间用到的库，在工具间开头导入。
+# What only the workshop needs is imported there. 只有工具函数用到的库，在那里才导入。
 import time
 
 import datasets
@@ -47,7 +47,7 @@ MODEL_NAME = "distilbert-base-uncased"
 DATASET_NAME = "stanfordnlp/imdb"
 # Which configuration, where a data set has several. 数据集有多种配置时，选哪一种。
 DATASET_CONFIG = None
-# Several files: {"train": "a.csv", "validation": "b.csv", "test": "c.csv"}.
+# Several files: {"train": "a.csv", "validation": "b.csv", "test": "c.csv"}, or fewer.
 # 多个文件：{"train": "a.csv", "validation": "b.csv", "test": "c.csv"}，后两个可省略。
 DATA_FILES = None
 # The column to read, and the column to predict. 要读的文本列，和要预测的标签列。
@@ -57,11 +57,12 @@ LABEL_COLUMN = "label"
 # 按顺序给各类起的新名称；None 沿用数据里的名称。
 LABEL_NAMES = None
 
-# How many rows train, validate, test; None: all. 训练、验证、测试的样本数，None 为全部。
+# How many rows train, validate and test; None takes all that there are.
+# 训练、验证、测试各用多少样本（一行一个样本）；None 表示有多少用多少。
 TRAIN_SIZE = 200
 VALIDATION_SIZE = 50
 TEST_SIZE = 50
-# The longest text in tokens (word pieces): 128 is fast, 256 balanced, 512 full.
+# Maximum length of a text in tokens (word pieces): 128 is fast, 256 balanced, 512 full.
 # 每条文本最多读多少个 token（子词）：128 快，256 折中，512 最全。
 MAX_LENGTH = 256
 # Texts that a device reads in one training step: 8-16 on a CPU, 32-64 on a GPU.
@@ -75,38 +76,40 @@ NUM_EPOCHS = 1
 LEARNING_RATE = 2e-5
 # Pulls weights towards zero, against overfitting. 权重衰减：把权重往零拉，防止过拟合。
 WEIGHT_DECAY = 0.01
-# Warm-up: the share of steps in which the rate climbs; then it falls in a line to zero.
-# 预热：学习率从零升到设定值所占的步数比例；之后沿直线降到零。
+# Warm-up: the share of steps in which the rate climbs; then it falls linearly to zero.
+# 预热：学习率从零升到设定值所占的步数比例；之后线性降到零。
 WARMUP_RATIO = 0.1
-# Steps between two checkpoints, each with a validation; the last step has both anyway.
-# 每隔多少步存一个检查点并验证一次；最后一步总会存、总会验证。
+# Steps between two checkpoints (saved copies of the model), each with a validation; the
+# last step always has both. 每隔多少步存一个检查点（模型的副本）并验证一次；最后一步必有。
 EVAL_STEPS = 50
-# "balanced" lets a rare class count as much as a common one; None counts rows alike.
+# "balanced" lets a rare class count as much as a common one; None: each row alike.
 # "balanced" 让少数类与多数类同等重要；None 表示每个样本同等重要。
 CLASS_WEIGHTS = None
 
-# Two ready settings: *short*, as shipped (200 rows, one epoch); *long*, from some 1,000
-# rows on: NUM_EPOCHS = 3, LEARNING_RATE = 5e-5, DROPOUT = None, TRAIN_SIZE = None.
+# Two ready settings: *short*, as shipped (200 rows, one epoch); *long*, for about 1,000
+# rows or more: NUM_EPOCHS = 3, LEARNING_RATE = 5e-5, DROPOUT = None, TRAIN_SIZE = None.
 # 两套现成设置：短训练，即默认值（200 个样本、一轮）；长训练，适合约一千个样本以上：
-# NUM_EPOCHS = 3，LEARNING_RATE = 5e-5，DROPOUT = None，TRAIN_SIZE = None。
+# NUM_EPOCHS = 3，LEARNING_RATE = 5e-5，DROPOUT = None，TRAIN_SIZE = None，其余不变。
 
-# Six ideas, explained in the lesson's last chapter. Hugging Face's textbook recipe is
-# "right", False, False, False, None, False.
-# 六个技巧，课程最后一章逐个讲解。Hugging Face 教程的常规取值依次是 "right"、False、False、
-# False、None、False。
-# Which side of a long text is cut off: "left" keeps its end. 长文本截掉哪一侧。
+# Six ideas, explained in the lesson's last chapter, each with its textbook value.
+# 六个技巧，课程最后一章逐个讲解；每个都注明教科书式的常规取值。
+# Which side of a long text is cut off: "left" keeps its end. Textbook: "right".
+# 长文本截掉哪一侧："left" 保留结尾。常规："right"。
 TRUNCATION_SIDE = "left"
-# The head starts from the average of all tokens, not from the first token alone.
-# 分类头从全部 token 的平均出发，而不是只看第一个 token。
+# The first token, which the head reads, starts as an average of all. Textbook: False.
+# 分类头读的是第一个 token，让它一开始就混入全部 token 的平均。常规：False。
 MEAN_POOLING = True
-# After training, the output layer is computed anew. 训练之后，重新计算输出层。
+# After training, the output layer is computed anew. Textbook: False.
+# 训练之后，重新计算输出层。常规：False。
 FIT_HEAD = True
-# The word vectors stay as pretrained. 词向量保持预训练的值。
+# Word vectors (embeddings, one for each token number) stay unchanged. Textbook: False.
+# 词向量（每个 token 编号对应一个）保持预训练的值。常规：False。
 FREEZE_EMBEDDINGS = True
-# Activations zeroed at random; None: the model's own. 随机置零的比例；None 用模型自带的。
+# The share of activations zeroed at random. Textbook: None, the model's own.
+# 随机置零的激活值比例。常规：None，即模型自带的值。
 DROPOUT = 0.0
-# Each batch holds texts of similar length, and the same share of each class.
-# 每批文本长度相近、各类比例一致。
+# Batches are grouped by length, with the same share of each class. Textbook: False.
+# 按长度分批，每批各类比例一致。常规：False。
 GROUP_BY_LENGTH = True
 
 # Live curves: "tensorboard", "trackio", "wandb"; install it first. 实时曲线，要先装好。
@@ -130,10 +133,12 @@ def main():
     """Run the whole workflow; return the test scores, name → number. 跑完全流程，返回测试分数"""
     check_constants()
     device_count = pick_device()
+    # The constants' values, if they can be had. 就是常量的值；取不到默认的，才用离线备用。
     model_name, dataset_name, learning_rate = choose_source()
 
     log.info("----- 1/6 Load the data 加载数据 -----")
     dataset = load_data(dataset_name)
+    # Equal settings and texts, equal name: a run can go on. 设置和文本相同，就能接着训练。
     run_folder = name_run_folder(dataset, learning_rate, device_count)
 
     log.info("----- 2/6 Tokenize 分词 -----")
@@ -153,6 +158,7 @@ def main():
         freeze_word_vectors(model)
     if DROPOUT is not None:
         set_dropout(model)
+    # A trial: is bf16 (numbers of half the size) possible? 先试读：能否用位数减半的 bf16？
     bf16 = try_reading(model, tokenizer, dataset["train"][0]["text"])
 
     log.info("----- 4/6 Fine-tune 微调 -----")
@@ -167,7 +173,7 @@ def main():
 
     log.info(f"----- 6/6 Deploy: save in {OUTPUT_DIR}, predict 部署：保存、预测 -----")
     save(trainer, train_scores, test_scores)
-    # Of several processes, one speaks. 有多个进程时，只由一个输出。
+    # Of several processes, only the first does the rest. 有多个进程时，其余的只由主进程做。
     if trainer.is_world_process_zero():
         answers = predict(SAMPLE_TEXTS)
         show_results(trainer, dataset, dataset_name, logits, test_scores, answers)
@@ -177,26 +183,28 @@ def main():
 
 # ---- 1. Load 加载 ----
 # Why three parts? The model may know its training rows by heart. The validation rows
-# help to choose (a checkpoint, the scale of the confidence), and what is chosen suits
-# them better than other texts. Only rows that played no part give an honest score.
-# 为什么分三份？训练样本可能已经背下来了；验证样本参与选择（检查点、置信度），选出来的在它们上面
-# 自然偏好；只有从未参与的测试样本，给出的分数才可信。
+# help to choose a checkpoint and to fit the head, so that the score on them flatters.
+# Only the test rows, which play no part in any of it, give an honest score.
+# 为什么分三份？模型可能已经把训练样本背下来了；验证样本用来选检查点、求解分类头，在它们上面的分数
+# 自然偏高；只有从未参与的测试样本，给出的分数才可信。
 def load_data(dataset_name):
     """Read the data and cut it into three parts: `train`, `validation` and `test`.
 
     Returns a `DatasetDict`; its columns are `text`, and `label`, a number with a name.
     读取数据，分成训练、验证、测试三份；返回 DatasetDict，含 text 和 label（带名称的编号）两列。
     """
-    # A pandas table: text, label, and the split that the row came in 数据自带的划分.
+    # A pandas table: text, label, split (the part it came in).
+    # 一张 pandas 表：text、label、split（数据自带的划分）。
     rows = read_rows(dataset_name)
     names = rows["label"].cat.categories.tolist()
     parts = split_rows(rows)
     warn_about_rows(parts, names)
-    features = Features(text=Value("string"), label=ClassLabel(names=names))
+    # ClassLabel turns each name into its number. ClassLabel 把名称换成编号。
+    schema = Features(text=Value("string"), label=ClassLabel(names=names))
     dataset = DatasetDict()
     for part in ("train", "validation", "test"):
         table = parts[part][["text", "label"]].astype(str)
-        dataset[part] = Dataset.from_pandas(table, features, preserve_index=False)
+        dataset[part] = Dataset.from_pandas(table, schema, preserve_index=False)
         counts = table["label"].value_counts()[:8].to_dict()
         log.info(f"{part:>10} {len(table):6} rows 样本: {counts}")
     return dataset
@@ -205,13 +213,13 @@ def load_data(dataset_name):
 def split_rows(rows):
     """Decide which rows train, validate and test. Returns part → table.
 
-    A part that the data lack is cut off the training rows: its _SIZE (None: a fifth),
-    but never more than a fifth. 数据里没有的部分从训练样本里切出：取各自的 _SIZE 个（None 为
-    五分之一），但最多五分之一。返回 部分 → 表。
+    A part that the data lack is taken from the training rows: its _SIZE (None: a
+    fifth), but at most a fifth. 数据里没有的部分从全部训练样本里切出：取各自的 _SIZE 个（None
+    为五分之一），但最多五分之一。返回 部分 → 表。
     """
-    # Data sets are often stored sorted: IMDB's first 200 rows are all negative. After
-    # this, each slice holds the classes in proportion: it is stratified.
-    # 数据集常按标签排好：IMDB 的前 200 行全是负面。打乱并分散之后，任取一段都是分层抽样。
+    # Data sets are often stored sorted: IMDB's first 200 rows are all negative. So the
+    # rows are shuffled, then the classes interleaved: each slice is stratified.
+    # 数据集常按标签排好：IMDB 的前 200 行全是负面。打乱，再让各类均匀穿插：任取一段，比例都一致。
     rows = rows.sample(frac=1, random_state=SEED)
     rows = spread_classes(rows, ["split", "label"])
     parts = dict(iter(rows.groupby("split")))
@@ -234,7 +242,7 @@ def load_tokenizer(model_name):
     How it cuts a text is saved with it: the deployed model cuts as training did.
     加载与模型配套的分词器：每个模型有自己的词表。截断方式随它保存，部署后与训练时一致。
     """
-    with or_fail(f"cannot load MODEL_NAME 无法加载 = {model_name!r}"):
+    with or_fail(f"cannot load 无法加载 MODEL_NAME = {model_name!r}"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             model_name,
             model_max_length=MAX_LENGTH,
@@ -272,13 +280,16 @@ def tokenize(dataset, tokenizer):
 
 
 # ---- 3. Model: pretrained body, new head 模型：预训练主干，新分类头 ----
-# The body was pretrained on a large corpus by predicting masked words, which needs no
-# labels (self-supervised). Its knowledge carries over to a new task: transfer learning.
-# The head is new: an output layer, in some models with a hidden layer before it. Each
-# class gets a number from it, its logit: the highest is the answer.
-# 主干先在大规模语料上做自监督预训练（预测被遮住的词，不需要标签），学到的知识可以用到新任务上，这就是
-# 迁移学习。分类头是新的，由输出层组成，有的模型在它之前还有一个隐藏层。它给每个类别一个得分
-# （logit），最高者就是答案。
+# The body was pretrained on a large corpus, BERT's by predicting masked words, which
+# needs no labels (self-supervised). Its knowledge carries over to a new task: transfer
+# learning. It turns each token into a vector. The head, which is new, reads that of the
+# first token, [CLS]: by an output layer, in some models with a hidden layer before it.
+# Each class gets a number, its logit, and the highest is the answer; softmax turns the
+# logits into confidences that sum to 1.
+# 主干先在大规模语料上做自监督预训练（BERT 是预测被遮住的词，不需要标签），学到的知识可以用到新任务上，
+# 这就是迁移学习。主干把每个 token 变成一个向量；新的分类头读第一个 token（[CLS]）的向量，由输出层
+# 组成，有的模型在它之前还有一个隐藏层。它给每个类别一个得分（logit），最高者就是答案；softmax 把
+# 各类的 logit 变成和为 1 的置信度。
 def load_model(model_name, tokenizer, label_names):
     """Load the pretrained body under a new head with one output for each class.
 
@@ -290,16 +301,16 @@ def load_model(model_name, tokenizer, label_names):
     # The library's report is silenced: check_loading gives a plainer one.
     # 库自己的加载报告不显示，由 check_loading 给出更易懂的。
     silent = silenced("transformers.modeling_utils")
-    with or_fail(f"cannot load MODEL_NAME 无法加载 = {model_name!r}"), silent:
+    with or_fail(f"cannot load 无法加载 MODEL_NAME = {model_name!r}"), silent:
         model, loading = auto_model.from_pretrained(
             model_name,
             id2label=dict(enumerate(label_names)),
             label2id={name: i for i, name in enumerate(label_names)},
             problem_type="single_label_classification",
-            # A decoder answers at the last token before the padding.
-            # 解码器在填充之前的最后一个 token 处作答，所以要知道填充符是哪个。
+            # GPT and other decoders read the last token instead, before the padding.
+            # GPT 等解码器读的是最后一个 token，即填充之前的那个，所以要知道填充符是哪个。
             pad_token_id=tokenizer.pad_token_id,
-            # Half precision is too coarse for small steps. 半精度太粗，小的更新会丢失。
+            # Weights of half the size would lose small steps. 权重若位数减半，会丢失小的更新。
             dtype=torch.float32,
             # A head for another number of classes is replaced. 类别数不同的旧分类头会换掉。
             ignore_mismatched_sizes=True,
@@ -328,12 +339,12 @@ def training_arguments(run_folder, learning_rate, bf16):
         save_steps=EVAL_STEPS,
         save_total_limit=2,  # the best and the newest 最好的和最新的
         metric_for_best_model="accuracy",
-        enable_jit_checkpoint=True,  # one more on SIGTERM 收到 SIGTERM 时再存一个
+        enable_jit_checkpoint=True,  # one more when told to end 被要求终止时再存一个
         logging_steps=0.05,  # a share of all steps 占总步数的比例
         report_to=REPORT_TO,
         seed=SEED,
-        # Mixed precision: the arithmetic in bf16, the weights in fp32.
-        # 混合精度：用 bf16 运算，权重仍是 fp32。
+        # Mixed precision: the arithmetic in bf16, the weights stay as they are.
+        # 混合精度：用 bf16 运算，权重不变。
         bf16=bf16,
         **device_options(),
     )
@@ -344,7 +355,7 @@ def build_trainer(model, tokenizer, dataset, arguments):
 
     构造 Trainer：主干和分类头一起训练。
     """
-    with or_fail(f"cannot train with REPORT_TO 无法训练 = {REPORT_TO!r}"):
+    with or_fail(f"cannot train 无法训练, REPORT_TO = {REPORT_TO!r}"):
         return transformers.Trainer(
             model=model,
             args=arguments,
@@ -363,7 +374,7 @@ def build_trainer(model, tokenizer, dataset, arguments):
 def train(trainer):
     """Train, or go on where an interrupted run stopped. Returns Trainer's metrics.
 
-    训练；同样的运行中断过，就接着训练。返回 Trainer 的指标。
+    训练；上次以相同设置训练时若中断了，就从检查点继续。返回 Trainer 的指标。
     """
     checkpoint = in_first_process(find_checkpoint, trainer.args.output_dir)
     # A validation before the first step gives the curve its first point.
@@ -372,12 +383,14 @@ def train(trainer):
     # What trainer.train() repeats, batch by batch. trainer.train() 对每一批重复：
     # 1. forward: the model turns the texts into logits 前向：模型由文本算出 logits
     # 2. loss: how far they are from the labels (cross-entropy) 损失：离标签有多远（交叉熵）
-    # 3. backward: each weight's gradient of the loss 反向：损失对每个权重的梯度
-    # 4. clip: gradients longer than 1, taken together, are shortened 裁剪：梯度总长不超过 1
-    # 5. step: AdamW, the optimizer, moves each weight by about the rate 优化器 AdamW 更新权重
-    # 6. rate: up in the warm-up, then down in a straight line 调整学习率：先升，后沿直线降
+    # 3. backward: the gradient of the loss for each weight 反向：损失对每个权重的梯度
+    # 4. clip: if all gradients together have a norm above 1, shrink it 裁剪：总范数不超过 1
+    # 5. step: AdamW moves each weight by about the rate 优化器 AdamW：每个权重约移动一个学习率
+    # 6. rate: up in the warm-up, then linearly down 调整学习率：先升，后线性降
     scores = trainer.train(resume_from_checkpoint=checkpoint).metrics
     stop_if_terminated(trainer)
+    # The last weights stay, unless an earlier checkpoint is clearly better.
+    # 保留最后的权重，除非之前的检查点明显更好。
     choose_checkpoint(trainer)
     return scores
 
@@ -387,12 +400,14 @@ def compute_metrics(eval_pred):
     """Logits `(rows, classes)` and labels `(rows,)` → the four scores, each in [0, 1].
 
     accuracy   the share of rows that are answered correctly 准确率：答对的比例
-    precision  TP / (TP + FP): of the rows called positive, how many are? 精确率
-    recall     TP / (TP + FN): of the rows that are positive, how many are found? 召回率
-    f1         their harmonic mean, fairer where a class is rare 二者的调和平均
-    With two classes, positive is the second one; with more, the last three are means
-    over the classes (macro). 0 / 0 is 0.
-    两类时，第二类为正类；多类时，后三者取各类的平均（宏平均）。0 / 0 记为 0。
+    precision  TP / (TP + FP): of the rows called positive, the share that is
+    recall     TP / (TP + FN): of the positive rows, the share that is called so
+    f1         their harmonic mean, fairer than accuracy where a class is rare
+    TP, FP, FN: true positives, false positives, false negatives. With two classes,
+    positive is the second; with more, these three are means over the classes (macro).
+    0 / 0 is 0. 精确率：判为正类的里面，真是正类的比例；召回率：真正的正类里，被找出来的比例；
+    F1：二者的调和平均，类别不均衡时比准确率公平。TP、FP、FN：真阳、假阳、假阴。两类时，第二类为
+    正类；多类时，后三者取各类的平均（宏平均）。0 / 0 记为 0。
     """
     logits, labels = eval_pred
     predictions = np.argmax(logits, axis=-1)
@@ -407,10 +422,10 @@ def compute_metrics(eval_pred):
 def evaluate(trainer, rows):
     """Return the scores of the test rows, and their logits `(rows, classes)`.
 
-    The 95 % interval (Wilson, 1927) says where the accuracy would lie on unlimited
-    rows; the baseline is what always giving the most frequent label would get.
-    返回测试分数和 logits。95% 置信区间（Wilson，1927）：测试样本无限多时，准确率会落在哪个范围；
-    基线：始终预测最多的那一类，能得多少分。
+    The 95 % interval (Wilson, 1927) is where this model's accuracy on unlimited rows
+    probably lies; the baseline is what always giving the most frequent label gets.
+    返回测试分数和 logits。95% 置信区间（Wilson，1927）：测试样本无限多时，这个模型的准确率大致在
+    哪个范围；基线：始终预测最多的那一类，准确率是多少。
     """
     logits, labels, scores = trainer.predict(rows)
     hits = round(scores["test_accuracy"] * len(labels))
@@ -449,27 +464,28 @@ def predict(texts):
 
 # ---- The ideas: more out of few rows 技巧：让少量样本发挥更大作用 ----
 # A first reading may skip this chapter: without the ideas, all above still works. Each
-# says what it is worth: the accuracy without it. With all six it is 0.829 (IMDB, 200
-# rows, rate 2e-4, mean of ten seeds).
-# 初读可以跳过这一章：没有这些技巧，上面的一切照常运行。每个技巧都注明作用，即关掉它之后的准确率；
-# 六项全开为 0.829（IMDB，200 个样本，学习率 2e-4，十个种子的平均）。
+# says its gain in accuracy (MiniLM, IMDB, 200 training rows, mean of ten seeds, ±0.005)
+# at the rate 2e-4, where all six reach 0.829, and at the shipped 2e-5, where they reach
+# 0.803. 初读可以跳过这一章：没有这些技巧，上面的一切照常运行。每个技巧都注明准确率提高多少（MiniLM，
+# IMDB，200 个训练样本，十个种子的平均，±0.005）：先是学习率 2e-4 时，六项全开为 0.829；再是默认的
+# 2e-5 时，六项全开为 0.803。
 
-# TRUNCATION_SIDE: a review gives its verdict at the end, so "left" cuts off the start.
-# (In "How to Fine-Tune BERT for Text Classification?", Sun et al., 2019, the end alone
-# beat the start alone.) News and tickets start with the point: "right". Without: 0.803.
-# 影评的结论多在结尾，所以截掉开头；Sun 等人 2019 年的实验也是只看结尾胜过只看开头。新闻、工单
-# 开头就说正事，请用 "right"。不用为 0.803。
+# TRUNCATION_SIDE, +0.026 and +0.008: a review gives its verdict at the end, so "left"
+# cuts off the start. (In "How to Fine-Tune BERT for Text Classification?", Sun et al.,
+# 2019, the end alone beat the start alone.) News and tickets state the point first: use
+# "right". 影评的结论多在结尾，所以截掉开头；Sun 等人 2019 年的实验也是只看结尾胜过只看开头。新闻、
+# 工单开头就说正事，请用 "right"。
 
 
-# GROUP_BY_LENGTH. Problem: a batch is as long as its longest text, and the rest is
-# padding, computed for nothing; and a batch of mostly positive texts pushes all answers
-# towards positive. Idea: sort the rows by length, then spread the classes evenly. Each
-# batch takes its share of each class, all of about the same rank in length within it.
-# The batches are shuffled once. Without: 0.827, and short texts take twice as long.
-# Switch it off where the length gives the label away.
-# 问题：一批有多长取决于最长的一条，其余都是填充，白算；一批里正面的居多，就会把所有答案往正面推。
-# 做法：按长度排序，再让各类均匀穿插；每一批从各类里按比例取，取的都是本类中长短名次相当的文本；
-# 批的顺序打乱一次。不用为 0.827，短文本的训练要多花一倍时间。长度本身就泄露标签时应关闭。
+# GROUP_BY_LENGTH, +0.002 and −0.008, but half the time on short texts. Problem: a batch
+# is as long as its longest text, and the rest is padding, computed for nothing; a batch
+# of mostly positive texts pushes all answers towards positive. Idea: sort the rows by
+# length, then interleave the classes evenly. A batch takes its share of each class,
+# from the same place in that class's order of lengths. The batches are shuffled once.
+# Switch it off if one class has much longer texts: a batch then mixes long and short.
+# 准确率不变，短文本的训练时间减半。问题：同一批都要填充到最长的那条，填充部分白算；一批里正面的居多，
+# 就会把所有答案往正面推。做法：按长度排序，再让各类均匀穿插；每一批从各类里按比例取，取的是各类按长度
+# 排名的同一段；批的顺序打乱一次。某一类的文本明显更长时应关闭：一批里会长短混杂。
 def group_by_length(rows, batch_size):
     """Reorder `rows` into batches of similar lengths with equal shares of each class.
 
@@ -485,25 +501,26 @@ def group_by_length(rows, batch_size):
     return rows.select(np.append(batches, order[in_full_batches:]))
 
 
-# MEAN_POOLING. Problem: the head reads one token, [CLS]. Pretraining seldom asked it to
-# sum up the text, and a few steps do not teach it; the average of all tokens says more.
-# Idea: attention scores a token's query against the key of each token, turns the scores
-# into weights by softmax, and adds the weighted average of all values to the token. A
-# query of zero makes all weights equal: uniform attention. So the top layer's query
-# starts at zero, and learns from there (the keys are not zero, so there is a gradient).
-# What pretraining taught this query is lost: where to look in order to guess a masked
-# word, a task that is over. A hidden layer of the head starts as a pass-through; a bias
-# of 0.5 keeps most values above ReLU's cut at 0. The output layer starts at zero, with
-# no chance opinions to unlearn; its own gradient (error × input) is not zero, but what
-# it hands down (error × weights) is: it moves first, and the body one step later.
-# Without: 0.775. Switch it off with much data: [CLS] learns a summary of its own.
-# 问题：分类头只读 [CLS] 这一个 token。预训练很少要求它概括全文，训练几步也学不会；全部 token 的
-# 平均信息更多。做法：注意力拿一个 token 的 query 与每个 token 的 key 打分，经 softmax 变成权重，
-# 再把全部 value 的加权平均加到这个 token 上；query 为零，权重就都相等，即均匀注意力。所以顶层的
-# query 从零开始学（key 不为零，所以有梯度）。代价是丢掉预训练教给它的：猜被遮住的词该看哪里，
-# 而这个任务已经结束。分类头的隐藏层从“直通”开始，偏置 0.5 使大多数值不会被 ReLU 截成 0。输出层从零
-# 开始，没有随机的偏向要纠正；它自己的梯度（误差 × 输入）不为零，传下去的（误差 × 权重）才是零：
-# 所以它先动，主干晚一步。不用为 0.775。数据很多时可关闭：[CLS] 能自己学会概括。
+# MEAN_POOLING, +0.054 and +0.197. Problem: pretraining seldom asked [CLS] to sum up the
+# text, and a few steps do not teach it; the average of all tokens says more. Idea: in
+# attention each token makes a query (what it looks for), a key (what it offers) and a
+# value (what it passes on). Its query is scored against all keys, softmax turns the
+# scores into weights, and the weighted average of the values is added to the token. A
+# query of zero makes all weights equal: uniform attention. So the query of the body's
+# top layer starts at zero, and learns from there (the keys are not zero, so there is a
+# gradient). What pretraining taught this query is lost: where to look in order to guess
+# a masked word, which fine-tuning does not need. A hidden layer of the head starts as a
+# pass-through (identity; a bias of 0.5 keeps most values above ReLU's cut at 0). The
+# output layer starts at zero, with no random preferences to unlearn; its own gradient
+# (error × input) is not zero, but what it hands down (error × weights) is: it moves
+# first, and the body one step later. Switch it off with ample data (25,000 rows, say).
+# 问题：预训练很少要求 [CLS] 概括全文，训练几步也学不会；全部 token 的平均信息更多。做法：注意力里，
+# 每个 token 有 query（要找什么）、key（能给什么）、value（传出什么）三个向量；query 与所有 key
+# 打分，经 softmax 变成权重，再把 value 的加权平均加到这个 token 上。query 为零，权重就都相等，即
+# 均匀注意力。所以主干最后一层的 query 从零开始学（key 不为零，所以有梯度）。代价是丢掉这个 query 在
+# 预训练中学到的东西：猜被遮住的词时该看哪里，微调已用不着它。分类头的隐藏层从“直通”开始（单位矩阵，
+# 偏置 0.5 使大多数值不会被 ReLU 截成 0）。输出层从零开始，没有随机的偏向要纠正；它自己的梯度（误差 ×
+# 输入）不为零，传下去的（误差 × 权重）才是零：所以它先动，主干晚一步。数据充足（如 25,000 个样本）时关闭。
 def start_with_averages(model, new_weights):
     """Let [CLS] start with the average of all tokens. 让 [CLS] 从全部 token 的平均出发"""
     query = find_top_query(model)
@@ -522,12 +539,12 @@ def start_with_averages(model, new_weights):
     log.info("  the top layer starts with uniform attention 顶层从均匀注意力开始")
 
 
-# FREEZE_EMBEDDINGS. A small training set holds few of the vocabulary's 30,000 words;
-# training would move those alone, away from their synonyms. Frozen, a third of
-# DistilBERT's weights need no gradient. Without: 0.831, but slower. Switch it off with
-# much data, or where rare words matter.
-# 小训练集只含三万词中的少数，训练只会挪动它们，使它们与同义词脱节。冻结之后，DistilBERT 三分之一的
-# 权重不必算梯度。不用为 0.831，但更慢。数据很多或生僻词很重要时可关闭。
+# FREEZE_EMBEDDINGS, −0.002 and −0.001, but faster. A small training set holds a
+# fraction of the vocabulary's 30,000 word pieces; training would move those alone, away
+# from their synonyms. Frozen, a third of DistilBERT's weights need no gradient. Switch
+# it off with ample data, or where rare words matter.
+# 准确率不变，但更快。小训练集只含三万个子词中的一小部分，训练只会挪动它们，使它们与同义词脱节。
+# 冻结之后，DistilBERT 三分之一的权重不必算梯度。数据充足，或生僻词很重要时关闭。
 def freeze_word_vectors(model):
     """Keep the word vectors as pretrained. 词向量保持不变"""
     word_vectors = find_word_vectors(model)
@@ -537,67 +554,68 @@ def freeze_word_vectors(model):
         word_vectors.requires_grad_(False)
 
 
-# DROPOUT zeroes a share of the activations at random, against overfitting. A short run
-# has no time to overfit, and learns faster without (0.820 with the model's own). A long
-# run is better with it: None.
-# 随机置零一部分激活值，防止过拟合。短训练来不及过拟合，不用它学得更快（用模型自带的值为
-# 0.820）；长训练用它更好，设为 None。
+# DROPOUT 0, +0.009 and +0.001. Dropout zeroes a share of the activations at random,
+# against overfitting. A short run has no time to overfit, and learns faster without it;
+# a long run is better with it.
+# Dropout 随机置零一部分激活值，防止过拟合。短训练来不及过拟合，关掉它学得更快；长训练用它更好。
 def set_dropout(model):
     """Set the model's dropout to DROPOUT. 把模型的 dropout 设为 DROPOUT"""
     for module, name in find_dropouts(model):
         setattr(module, name, DROPOUT)
 
 
-# FIT_HEAD. Problem: the output layer has taught the body what to tell apart, but a few
-# small steps leave it far from its own best. Idea: once all layers below are fixed, the
-# best linear layer needs no steps: it is computed from their output, the features.
-# Why least squares on 0 and 1, not logistic regression? Both have one best answer, but
-# this one has a closed form, and so has the choice of its penalty (leaving out each row
-# once). On a few hundred rows it is as accurate; it lacks a probability: step 3.
-# Without: 0.744. Long training comes close by itself.
+# FIT_HEAD, +0.085 and +0.309. Problem: the output layer has taught the body what to
+# tell apart, but a few small steps leave it far from its own best. Idea: once all
+# layers below are fixed, the best linear layer needs no steps: it is computed from
+# their output, the features. Why least squares on 0 and 1, not logistic regression?
+# With a penalty on large weights both have one best answer, but only least squares has
+# a formula for it, and one for the choice of the penalty (leaving out each row once).
+# On a few hundred rows it is as accurate. It gives no probabilities: that is step 3
+# below. Long training comes close without it.
 # 问题：训练中的输出层教会了主干要区分什么，自己却只走了几小步，离最优还很远。做法：前面各层固定之后，
-# 最优的线性层不必一步步训练，可以由前面各层的输出（特征）直接算出。
-# 为什么对 0 和 1 做最小二乘，而不用逻辑回归？两者都有唯一的最优解，但最小二乘的解有公式，正则强度的
-# 选取（留一法）也有公式；几百个样本时准确率相当；它缺的概率由第 3 步补上。不用为 0.744。长训练自己
-# 就能接近。
+# 最优的线性层不必一步步训练，可以由前面各层的输出（特征）直接算出。为什么对 0 和 1 做最小二乘，而不用
+# 逻辑回归？加上对大权重的惩罚，两者都有唯一的最优解，但只有最小二乘有公式，惩罚强度的选取（留一法）
+# 也有公式；几百个样本时准确率相当。它给不出概率，由下面的第 3 步补上。训练足够长时，不用它也能接近。
 def fit_head(trainer):
     """Solve for the output layer on the features of the trained body. 求解输出层"""
     start = time.time()
     output_layer = find_output_layer(trainer.model)
     if output_layer is None:
         return
-    # 1. Features. The first 10,000 training rows will do: their order is random.
-    # 1. 特征。训练样本取前一万个就够了：顺序是随机的。
+    # 1. Features. The first 10,000 training rows will do: the batches are shuffled.
+    # 1. 特征。训练样本取前一万个就够了：各批的顺序已经打乱。
     count = min(10_000, len(trainer.train_dataset))
     train_rows = trainer.train_dataset.select(range(count))
     rows = datasets.concatenate_datasets([train_rows, trainer.eval_dataset])
     features = output_layer_inputs(trainer, output_layer, rows)
-    # 2. Least squares: as near as a linear layer comes to answering 1 for a row's own
+    # 2. Least squares: the linear layer whose outputs come closest to 1 for a row's own
     # class and 0 for the others, with a penalty on large weights (ridge regression).
-    # 2. 最小二乘：让每个样本所属类别的输出尽量接近 1、其余接近 0，并惩罚大权重（岭回归）。
+    # 2. 最小二乘：让每个样本所属类别的输出最接近 1、其余最接近 0，并惩罚大权重（岭回归）。
     labels = np.array(rows["label"][:])
     targets = np.eye(rows.features["label"].num_classes)[labels]
     weights = compute_sample_weight(CLASS_WEIGHTS, labels)
     with_bias = output_layer.bias is not None
     ridge = linear_model.RidgeCV(np.logspace(-3, 5, 33), fit_intercept=with_bias)
     ridge.fit(features[:count], targets[:count], weights[:count])
-    # 3. Confidence: scaled to suit the validation rows, which the body has not seen.
-    # 3. 置信度：用验证样本校准，主干没有学过它们。
+    # 3. Confidence: softmax of scale × outputs. The scale is the one that suits the
+    # validation rows, which the body was not trained on.
+    # 3. 置信度：对 倍数 × 输出 做 softmax。倍数按验证样本来定，主干没有用它们训练过。
     scale = confidence_scale(ridge.predict(features[count:]), labels[count:])
-    # 4. Once more on all rows, with the same penalty and scale: the more, the better.
-    # 4. 用全部样本再解一次，正则强度和系数不变：样本越多越好。
+    # 4. Once more with the validation rows, too: more rows, the same penalty and scale.
+    # Nothing is chosen on them any more, and the test rows stay unseen.
+    # 4. 加上验证样本再解一次，惩罚强度和倍数不变：此后不再用它们做选择，测试样本始终没用过。
     ridge = linear_model.Ridge(ridge.alpha_, fit_intercept=with_bias)
     ridge.fit(features, targets, weights)
     set_layer(output_layer, scale * ridge.coef_, scale * ridge.intercept_)
     seconds = time.time() - start
     log.info(
-        f"Output layer solved for in {seconds:.1f} s; confidence × {scale:.2f} 已求解输出层"
+        f"Output layer solved for 已求解输出层: {seconds:.1f} s, scale 倍数 {scale:.2f}"
     )
 
 
 # ==== You may stop reading here: the lesson ends. 课程到此结束，读到这里就可以停了 ====
 # What follows is the workshop. Each section says what you would meet without it.
-# 下面是工具间。每一节先说明：没有它，你会遇到什么。
+# 下面是工具函数。每一节先说明：没有它，你会遇到什么。
 
 import csv
 import difflib
@@ -856,7 +874,7 @@ def read_splits(name):
     files = find_files(name)
     if files:
         return {split: read_files(paths) for split, paths in files.items()}
-    with or_fail(f"cannot load DATASET_NAME 无法加载 = {name!r}"):
+    with or_fail(f"cannot load 无法加载 DATASET_NAME = {name!r}"):
         # What save_to_disk wrote: several splits, or one. save_to_disk 存的多个或单个划分。
         if Path(name, "dataset_dict.json").exists():
             data = datasets.load_from_disk(name)

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -14,13 +15,16 @@ from pathlib import Path
 CACHE = tempfile.TemporaryDirectory(prefix="pretrain-finetune-tests-")
 # The libraries read these when they are imported, below. What is expected is what a CPU
 # gives: a GPU, if there is one, is left alone.
-os.environ |= {"HF_HOME": CACHE.name, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+os.environ["HF_HOME"] = CACHE.name
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import models
 import pytest
 from benchmark import edit_constants
+from safetensors.torch import load_file, save_file
 
 import pretrain_finetune
 
@@ -33,16 +37,25 @@ def pf(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def edit(**constants):
-        # to the test's own standard output
-        pretrain_finetune.log.handlers[0].stream = sys.stdout
         for name, value in constants.items():
             assert hasattr(pretrain_finetune, name), name
             monkeypatch.setattr(pretrain_finetune, name, value)
         return pretrain_finetune
 
     monkeypatch.setattr(pretrain_finetune, "edit", edit, raising=False)
-    edit()
     return pretrain_finetune
+
+
+@pytest.fixture
+def fp32(pf, monkeypatch):
+    """The arithmetic of training is exact, whatever this CPU can do."""
+    monkeypatch.setattr(pf, "multiplies_bf16", lambda: False)
+
+
+@pytest.fixture
+def without_picture(pf, monkeypatch):
+    """Nothing is drawn, where nobody looks at the picture."""
+    monkeypatch.setattr(pf, "draw", lambda *_: None)
 
 
 @pytest.fixture
@@ -66,9 +79,19 @@ def tiny(tmp_path_factory):
     def folder(family="bert"):
         made = tmp_path_factory.mktemp(family)
         models.save_tiny(family, made)
+        move_biases(made / "model.safetensors")
         return str(made)
 
     return folder
+
+
+def move_biases(path):
+    """Give each bias another value than 0, as pretraining does."""
+    weights = load_file(path)
+    for name in weights:
+        if name.endswith("bias"):
+            weights[name] += 0.1
+    save_file(weights, path, metadata={"format": "pt"})
 
 
 @pytest.fixture
@@ -76,8 +99,7 @@ def settings(tmp_path, tiny):
     """Constants of a run that takes a second: a tiny model, 61 rows in one CSV."""
     return {
         "MODEL_NAME": tiny(),
-        "DATASET_NAME": "csv",
-        "DATA_FILES": {"train": write_csv(tmp_path / "train.csv", reviews(61))},
+        "DATA_FILES": {"train": write_csv(tmp_path / "train.csv", uneven_reviews(61))},
         "TRAIN_SIZE": 40,
         "VALIDATION_SIZE": 10,
         "TEST_SIZE": 11,
@@ -87,29 +109,50 @@ def settings(tmp_path, tiny):
     }
 
 
+class Stopped(Exception):
+    """Ends main() where a test has seen enough."""
+
+
 @pytest.fixture
-def prepare(pf, settings, tiny):
-    """`prepare(family, **constants)`: all that stands before training in main()."""
+def built(pf, settings, tiny, monkeypatch):
+    """`built(family, **constants)`: the Trainer that main() built, before it trains."""
 
-    def make(family="bert", **constants):
+    def build(family="bert", **constants):
         pf.edit(**settings | {"MODEL_NAME": tiny(family)} | constants)
-        tokenizer = pf.load_tokenizer(pf.MODEL_NAME)
-        dataset = pf.tokenize(pf.load_data("csv"), tokenizer)
-        if pf.GROUP_BY_LENGTH:
-            rows = dataset["train"]
-            dataset["train"] = pf.group_by_length(rows, pf.BATCH_SIZE)
-        label_names = dataset["train"].features["label"].names
-        model, new = pf.load_model(pf.MODEL_NAME, tokenizer, label_names)
-        if pf.MEAN_POOLING:
-            pf.start_with_averages(model, new)
-        if pf.FREEZE_EMBEDDINGS:
-            pf.freeze_word_vectors(model)
-        if pf.DROPOUT is not None:
-            pf.set_dropout(model)
-        trainer = pf.build_trainer(model, tokenizer, dataset, pf.LEARNING_RATE, 1)
-        return trainer, dataset, new
+        trainers = []
 
-    return make
+        def stop(trainer):
+            trainers.append(trainer)
+            raise Stopped
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pf, "train", stop)
+            with pytest.raises(Stopped):
+                pf.main()
+        return trainers[0]
+
+    return build
+
+
+@pytest.fixture
+def finished(pf, settings, tiny, without_picture, monkeypatch):
+    """`finished(family, **constants)`: the Trainer after all of main()."""
+
+    def finish(family="bert", **constants):
+        pf.edit(**settings | {"MODEL_NAME": tiny(family)} | constants)
+        trainers = []
+        train = pf.train
+
+        def watch(trainer):
+            trainers.append(trainer)
+            return train(trainer)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pf, "train", watch)
+            pf.main()
+        return trainers[0]
+
+    return finish
 
 
 def reviews(rows=60):
@@ -122,11 +165,51 @@ def reviews(rows=60):
     ]
 
 
+def uneven_reviews(rows):
+    """Like `reviews`, but a third is good, lengths differ, and some labels are wrong."""
+    made = []
+    for i in range(rows):
+        label = int(i % 3 == 0)
+        word = ("bad", "good")[label]
+        more = " and the story was fine" * (i % 4)
+        if i % 10 == 7:
+            label = 1 - label
+        made.append((f"the film was {word}{more} {i}", label))
+    return made
+
+
 def write_csv(path, rows, header=("text", "label")):
     """Write `rows` as a CSV, quoted by the csv module."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
     return str(path)
+
+
+def write_script(folder, constants):
+    """A copy of the script with edited constants in `folder`; its path."""
+    source = (ROOT / "pretrain_finetune.py").read_text(encoding="utf-8")
+    script = folder / "pretrain_finetune.py"
+    script.write_text(edit_constants(source, constants), encoding="utf-8")
+    return script
+
+
+@pytest.fixture
+def as_script(pf, tmp_path, capsys):
+    """`as_script(**constants)`: what a shell sees of a copy: exit code, output, errors."""
+
+    def start(**constants):
+        script = write_script(tmp_path, constants)
+        handlers = pf.log.handlers
+        code = 0
+        try:
+            runpy.run_path(str(script), run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code
+        pf.log.handlers = handlers
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return start
 
 
 @pytest.fixture
@@ -137,19 +220,24 @@ def run(tmp_path):
     """
 
     def start(constants=None, env=None, command=(), program=None, wait=True):
-        source = (ROOT / "pretrain_finetune.py").read_text(encoding="utf-8")
-        script = tmp_path / "pretrain_finetune.py"
-        script.write_text(edit_constants(source, constants or {}), encoding="utf-8")
+        script = write_script(tmp_path, constants or {})
         if program:
             script = tmp_path / "program.py"
             script.write_text(program, encoding="utf-8")
-        environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
-        environment |= {"HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": CLOSED}
-        environment |= {"PYTHONIOENCODING": "utf-8"} | (env or {})
-        options = {"cwd": tmp_path, "env": environment, "encoding": "utf-8"}
-        options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        words = [sys.executable, *command, str(script)]
-        process = subprocess.Popen(words, **options)
+        environment = dict(os.environ)
+        del environment["HF_HUB_OFFLINE"]
+        environment["HF_HOME"] = str(tmp_path / "hf")
+        environment["HF_ENDPOINT"] = CLOSED
+        environment["PYTHONIOENCODING"] = "utf-8"
+        environment.update(env or {})
+        process = subprocess.Popen(
+            [sys.executable, *command, str(script)],
+            cwd=tmp_path,
+            env=environment,
+            encoding="utf-8",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         if not wait:
             return process
         out, err = process.communicate(timeout=300)

@@ -15,7 +15,7 @@ SMALL = {"TRAIN_SIZE": 20, "VALIDATION_SIZE": 10, "TEST_SIZE": 10}
 
 def load(pf, name, **constants):
     """Load all rows of the data set of that name, as main() would."""
-    pf.edit(**{"DATASET_NAME": name} | ALL | constants)
+    pf.edit(**{"DATASET_NAME": name, "DATA_FILES": None} | ALL | constants)
     pf.check_constants()
     return pf.load_data(str(name))
 

@@ -165,7 +165,6 @@ def test_one_file_of_each_kind(pf, capsys, name, write):
     ("header", "text_column", "label_column"),
     [
         ('"Text (de, en)";Label', "Text (de, en)", "Label"),
-        ("Text (de, en);Label", "Text (de, en)", "Label"),
         ("The text;The label", "The text", "The label"),
         (" text ; label ", "text", "label"),
         ("文本;标签", "文本", "标签"),
@@ -177,6 +176,17 @@ def test_a_header_of_any_words(pf, header, text_column, label_column):
     columns = {"TEXT_COLUMN": text_column, "LABEL_COLUMN": label_column}
     rows = rows_of(load(pf, "data.csv", **columns))
     assert rows == sorted((f"good, or bad {i}", str(i % 2)) for i in range(40))
+
+
+def test_commas_in_the_header_of_a_tsv(pf):
+    lines = [
+        "Text (de, en, fr)\tLabel",
+        *(f"good, bad {i}\t{i % 2}" for i in range(40)),
+    ]
+    Path("data.tsv").write_text("\n".join(lines))
+    columns = {"TEXT_COLUMN": "Text (de, en, fr)", "LABEL_COLUMN": "Label"}
+    rows = rows_of(load(pf, "data.tsv", **columns))
+    assert rows == sorted((f"good, bad {i}", str(i % 2)) for i in range(40))
 
 
 # ---- Wherever it lies ----
@@ -345,16 +355,15 @@ def test_a_test_file_without_labels_is_not_used(pf, capsys, as_folder):
 
 # ---- Folders ----
 def split_files(*names):
-    """The first 40 rows go to the first file, 10 to each of the others."""
-    for i, name in enumerate(names):
+    """The first 40 rows go to the first file, 10 to the second and 10 to the third."""
+    for name, rows in zip(names, [TABLE[:40], TABLE[40:50], TABLE[50:]], strict=False):
         Path(name).parent.mkdir(exist_ok=True, parents=True)
-        start, end = (0, 40) if i == 0 else (30 + 10 * i, 40 + 10 * i)
         if name.endswith("parquet"):
-            TABLE[start:end].to_parquet(name)
+            rows.to_parquet(name)
         elif name.endswith("xlsx"):
-            TABLE[start:end].to_excel(name, index=False)
+            rows.to_excel(name, index=False)
         else:
-            TABLE[start:end].to_csv(name, index=False)
+            rows.to_csv(name, index=False)
 
 
 @pytest.mark.parametrize(
@@ -440,12 +449,18 @@ def test_nothing_is_written_beside_the_data(pf, tiny, write):
     assert content_of("folder") == before
 
 
-@pytest.mark.parametrize("name", ["data.csv", "data.xlsx", "data.parquet", "data.json"])
-def test_nothing_is_written_beside_a_file(pf, tiny, name):
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("data.csv", write_comma),
+        ("data.json", write_array),
+        ("data.parquet", write_parquet),
+        ("data.xlsx", write_workbook),
+    ],
+)
+def test_nothing_is_written_beside_a_file(pf, tiny, name, write):
     Path("folder").mkdir()
-    write = {"csv": write_comma, "xlsx": write_workbook}
-    write |= {"parquet": write_parquet, "json": write_array}
-    write[name.split(".")[1]](f"folder/{name}")
+    write(f"folder/{name}")
     before = content_of("folder")
     pf.tokenize(load(pf, f"folder/{name}"), pf.load_tokenizer(tiny()))
     assert content_of("folder") == before

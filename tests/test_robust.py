@@ -3,6 +3,9 @@
 import json
 import os
 import pickle
+import re
+import resource
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -10,221 +13,382 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from conftest import answers, results, share_right, steady
+from conftest import answers, assert_clean, results, share_right, steady, write_csv
 
 LONG = {"NUM_EPOCHS": 3, "EVAL_STEPS": 4}  # 15 steps; checkpoints at 4, 8, 12 and 15
+RANDOM = {"GROUP_BY_LENGTH": False, "DROPOUT": 0.3}  # these draw from the random state
+GO_ON = "run again: it goes on from the last checkpoint"
 
 
 class Killed(BaseException):
     """Ends the program on the spot: like kill -9, it leaves the files as they are."""
 
 
-@pytest.fixture
-def train(pf, settings, monkeypatch, capsys):
-    """`train(at=step, does=function, **constants)`: main(), with an event; its output."""
-    handlers = {number: signal.getsignal(number) for number in (2, 15)}
-
-    def run(at=None, does=None, **constants):
-        steps, original = [], transformers.Trainer.training_step
-
-        def step(trainer, *args, **kwargs):
-            steps.append(1)
-            if len(steps) == at:
-                does()
-            return original(trainer, *args, **kwargs)
-
-        code = 0
-        with monkeypatch.context() as patch:
-            patch.setattr(transformers.Trainer, "training_step", step)
-            try:
-                pf.edit(**settings | LONG | constants).main()
-            except SystemExit as stop:
-                code = stop.code
-            except Killed:
-                code = "killed"
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err, len(steps)
-
-    yield run
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
-@pytest.fixture(scope="module")
-def whole_run():
-    """The scores and weights of a run of LONG that nobody interrupted, once it is made."""
-    return {}
-
-
-@pytest.fixture
-def same_as_a_whole_run(train, whole_run):
-    """`same_as_a_whole_run()`: whether out holds what a run never interrupted ends with."""
-
-    def same():
-        if not whole_run:
-            train(OUTPUT_DIR="whole")
-            whole_run.update(scores=steady("whole"), weights=weights("whole"))
-        return {"scores": steady("out"), "weights": weights("out")} == whole_run
-
-    return same
-
-
 def kill():
     raise Killed
 
 
-def weights(folder="out"):
-    return Path(folder, "model.safetensors").read_bytes()
+@pytest.fixture
+def at_step(monkeypatch):
+    """`at_step(number, event)`: that step of training begins with the event.
+
+    Returns the list of the steps that were begun, and that of none before.
+    """
+    steps = []
+    training_step = transformers.Trainer.training_step
+    plan = {"step": None, "event": None}
+
+    def step(*args, **kwargs):
+        steps.append(len(steps) + 1)
+        if len(steps) == plan["step"]:
+            plan["event"]()
+        return training_step(*args, **kwargs)
+
+    def make_plan(number, event):
+        steps.clear()
+        plan["step"] = number
+        plan["event"] = event
+        return steps
+
+    monkeypatch.setattr(transformers.Trainer, "training_step", step)
+    return make_plan
+
+
+@pytest.fixture
+def train(pf, settings, at_step, without_picture, capsys):
+    """`train(at=step, event=function, **constants)`: main(), and how it ended.
+
+    Returns the exit code (or "killed"), what was printed, and the number of steps.
+    """
+
+    def run(at=None, event=None, **constants):
+        steps = at_step(at, event)
+        code = 0
+        message = ""
+        pf.edit(**settings | LONG | {"DATA_FILES": "train.csv"} | constants)
+        try:
+            pf.main()
+        except pf.FinetuneError as error:
+            code = error.exit_code
+            message = str(error)
+        except Killed:
+            code = "killed"
+        return code, capsys.readouterr().out + message, len(steps)
+
+    return run
+
+
+def checkpoint(step, folder="out"):
+    """The folder of that checkpoint, of whatever run."""
+    (found,) = Path(folder).glob(f"run-*/checkpoint-{step}")
+    return found
+
+
+def checkpoints(folder="out"):
+    return sorted(Path(folder).glob("run-*/checkpoint-*"))
+
+
+def going_on(out):
+    """The step of the checkpoint from which the run says that it goes on, or None."""
+    found = re.search(r"Going on from \S+/checkpoint-(\d+) 从检查点继续", out)
+    return found and int(found[1])
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def cut(path):
     path.write_bytes(path.read_bytes()[:-9])
 
 
-@pytest.mark.parametrize(
-    "constants",
-    [{}, {"GROUP_BY_LENGTH": False, "DROPOUT": 0.3, "FIT_HEAD": False}],
-    ids=["shipped", "random order and dropout"],
-)
-def test_a_killed_run_goes_on_to_the_same_end(train, constants):
-    train(at=11, does=kill, **constants)
-    code, out, _, steps = train(**constants)
-    assert (code, steps) == (0, 15 - 8)
-    assert f"Going on from {Path('out/checkpoint-8')} 从检查点继续" in out
-    # OUTPUT_DIR is all that differs
-    assert train(**constants, OUTPUT_DIR="whole")[3] == 15
-    assert steady("out") == steady("whole") and weights("out") == weights("whole")
+def cut_in_half(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def same(one, other):
+    """Whether two structures of tensors, numbers and the like are equal."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, (list, tuple)):
+        pairs = zip(one, other, strict=True)
+        return len(one) == len(other) and all(same(a, b) for a, b in pairs)
+    return one == other
+
+
+@pytest.mark.parametrize("constants", [{}, RANDOM], ids=["shipped", "random"])
+def test_a_killed_run_goes_on_to_the_same_end(train, pf, monkeypatch, constants):
+    """The same last step: weights, optimizer, rate and curve, not only the scores."""
+    monkeypatch.setattr(pf, "remove_checkpoints", lambda _: None)
+    assert train(at=11, event=kill, **constants)[0] == "killed"
+    code, out, steps = train(**constants)
+    assert (code, going_on(out), steps) == (0, 8, 15 - 8)
+    # OUTPUT_DIR is all that differs.
+    code, out, steps = train(**constants, OUTPUT_DIR="whole")
+    assert (code, going_on(out), steps) == (0, None, 15)
+    last, whole = checkpoint(15), checkpoint(15, "whole")
+    weights = (last / "model.safetensors").read_bytes()
+    assert weights == (whole / "model.safetensors").read_bytes()
+    for name in ("optimizer.pt", "scheduler.pt"):
+        assert same(torch.load(last / name), torch.load(whole / name))
+    state = json.loads((last / "trainer_state.json").read_text())
+    state_of_whole = json.loads((whole / "trainer_state.json").read_text())
+    curve = {
+        e["step"]: e["eval_accuracy"] for e in state["log_history"] if "eval_loss" in e
+    }
+    curve_of_whole = {
+        e["step"]: e["eval_accuracy"]
+        for e in state_of_whole["log_history"]
+        if "eval_loss" in e
+    }
+    assert curve == curve_of_whole
+    assert list(curve) == [0, 4, 8, 12, 15]
+    assert len(set(curve.values())) > 2  # the accuracy tells the steps apart
+    assert steady("out") == steady("whole")
+    saved = Path("out/model.safetensors").read_bytes()
+    assert saved == Path("whole/model.safetensors").read_bytes()
+
+
+FILES = [
+    "model.safetensors",
+    "optimizer.pt",
+    "scheduler.pt",
+    "rng_state.pth",
+    "config.json",
+    "trainer_state.json",
+]
+
+
+@pytest.mark.parametrize("damage", [cut, cut_in_half, empty, Path.unlink])
+@pytest.mark.parametrize("name", FILES)
+def test_a_checkpoint_that_does_not_open_is_passed_over(train, name, damage):
+    train(at=14, event=kill)
+    older, newest = sorted(checkpoints(), key=lambda path: int(path.name[11:]))
+    assert newest.name == "checkpoint-12"
+    damage(newest / name)
+    _, out, _ = train(at=1, event=kill)
+    assert f"{newest} is passed over 跳过: " in out
+    assert f"Going on from {older} 从检查点继续" in out
+
+
+def test_without_a_checkpoint_that_opens_the_run_starts_afresh(train):
+    train(at=6, event=kill)
+    cut(checkpoint(4) / "optimizer.pt")
+    code, out, steps = train()
+    assert (code, going_on(out), steps) == (0, None, 15)
+
+
+def edit_csv():
+    text = Path("train.csv").read_text()
+    Path("train.csv").write_text(text.replace("good", "fine", 1))
 
 
 @pytest.mark.parametrize(
-    ("name", "damage"),
-    [
-        ("model.safetensors", cut),
-        ("model.safetensors", Path.unlink),
-        ("optimizer.pt", cut),
-        ("trainer_state.json", cut),
-        ("trainer_state.json", Path.unlink),
-    ],
+    "change", [{"LEARNING_RATE": 2e-3}, {"TEST_SIZE": 9}, "an edited file"], ids=str
 )
-def test_a_checkpoint_that_does_not_open_is_passed_over(
-    train, name, damage, same_as_a_whole_run
-):
-    train(at=14, does=kill)
-    damage(Path("out/checkpoint-12", name))
-    code, out, _, steps = train()
-    assert code == 0
-    assert f"{Path('out/checkpoint-12')} is passed over 跳过: " in out
-    assert f"Going on from {Path(f'out/checkpoint-{15 - steps}')} " in out
-    assert same_as_a_whole_run()
+def test_another_run_starts_afresh_and_the_unfinished_one_waits(train, change):
+    train(at=11, event=kill)
+    unfinished = checkpoint(8).parent
+    before = contents(unfinished)
+    original = Path("train.csv").read_text()
+    constants = {}
+    if change == "an edited file":
+        edit_csv()
+    else:
+        constants = change
+    code, out, steps = train(**constants)
+    assert (code, going_on(out), steps) == (0, None, 15)
+    line = "Unfinished runs with other settings or data 另有未完成的运行: "
+    assert out.count(f"{line}['{unfinished.name}']\n") == 1
+    assert contents(unfinished) == before
+    Path("train.csv").write_text(original)
+    code, out, steps = train()
+    assert (code, going_on(out), steps) == (0, 8, 15 - 8)
+    assert "Unfinished runs" not in out
 
 
-@pytest.mark.parametrize(
-    "change", [{"LEARNING_RATE": 2e-3}, {"TEST_SIZE": 9}, {"DROPOUT": None}]
-)
-def test_a_changed_constant_is_named_and_nothing_is_deleted(train, pf, change):
-    (name,) = change
-    train(at=11, does=kill)
-    before = {path: path.read_bytes() for path in Path("out").rglob("*.*")}
-    back = {name: getattr(pf, name)}
-    code, _, err, steps = train(**change)
-    assert (code, steps) == (2, 0)
-    line = err.splitlines()[-1]
-    assert line.startswith(f"error: out holds an unfinished run with {{{name!r}: ")
-    assert "put it back to go on" in line and "改回去可继续" in line
-    assert {path: path.read_bytes() for path in Path("out").rglob("*.*")} == before
-    code, out, _, steps = train(**back)  # the constant is put back
-    assert (code, steps) == (0, 15 - 8) and "Going on from out/checkpoint-8" in out
+OTHERS = {
+    "MODEL_NAME": None,  # a copy of the model under another name
+    "TEXT_COLUMN": "other",
+    "LABEL_NAMES": ["no", "yes"],
+    "TRAIN_SIZE": 39,
+    "VALIDATION_SIZE": 9,
+    "MAX_LENGTH": 15,
+    "BATCH_SIZE": 7,
+    "NUM_EPOCHS": 4,
+    "WEIGHT_DECAY": 0.02,
+    "WARMUP_RATIO": 0.2,
+    "EVAL_STEPS": 5,
+    "CLASS_WEIGHTS": "balanced",
+    "TRUNCATION_SIDE": "right",
+    "MEAN_POOLING": False,
+    "FREEZE_EMBEDDINGS": False,
+    "DROPOUT": None,
+    "GROUP_BY_LENGTH": False,
+    "SEED": 7,
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_no_run_goes_on_with_other_constants(train, settings, name):
+    rows = [(f"film {i}", f"the plot {i}", i % 2) for i in range(61)]
+    write_csv("columns.csv", rows, ("text", "other", "label"))
+    files = {"DATA_FILES": "columns.csv"}
+    train(at=6, event=kill, **files)
+    value = OTHERS[name]
+    if name == "MODEL_NAME":
+        shutil.copytree(settings["MODEL_NAME"], "model")
+        value = "model"
+    _, out, _ = train(at=1, event=kill, **files | {name: value})
+    assert going_on(out) is None
+    assert "Unfinished runs" in out
 
 
 def test_what_training_does_not_use_may_change(train):
-    train(at=6, does=kill)
-    assert "Going on from" in train(SAMPLE_TEXTS=["good film"])[1]
+    train(at=6, event=kill)
+    _, out, _ = train(SAMPLE_TEXTS=["good film"])
+    assert going_on(out) == 4
 
 
-def test_a_finished_run_starts_afresh_and_ends_alike(train):
+def test_a_finished_run_leaves_no_checkpoint_starts_afresh_and_ends_alike(train):
     train()
-    before = steady("out"), weights()
-    _, out, _, steps = train()
-    assert steps == 15 and "Going on" not in out
-    assert (steady("out"), weights()) == before
+    assert list(Path("out").glob("run-*")) == []
+    before = steady("out"), Path("out/model.safetensors").read_bytes()
+    _, out, steps = train()
+    assert (going_on(out), steps) == (None, 15)
+    assert (steady("out"), Path("out/model.safetensors").read_bytes()) == before
 
 
-def test_sigterm_leaves_a_checkpoint_and_ends_with_143(train, same_as_a_whole_run):
-    code, out, _, steps = train(
-        at=6, does=lambda: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(3.2))
-    )
+def test_few_checkpoints_are_kept(train):
+    train(at=15, event=kill, EVAL_STEPS=2)
+    assert len(checkpoints()) <= 2
+
+
+def test_an_earlier_model_stays_whole_until_the_next_one_is_saved(train, pf):
+    train()
+    before = Path("out/model.safetensors").read_bytes()
+    train(at=11, event=kill, SEED=7)
+    assert Path("out/model.safetensors").read_bytes() == before
+    assert pf.predict(["good film"])
+
+
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(3.2)  # Trainer waits for 3 seconds before it saves
+
+
+def test_sigterm_leaves_a_checkpoint_and_ends_with_143(train):
+    handler = signal.getsignal(signal.SIGTERM)
+    code, out, _ = train(at=6, event=terminate)
     assert code == 143
-    assert "SIGTERM: stopped; the same command goes on" in out
-    assert "5/7" not in out  # no test, no save
-    done = max(int(f.name.split("-")[1]) for f in Path("out").glob("checkpoint-*[0-9]"))
-    assert done >= 5
-    code, out, _, steps = train()
-    assert (code, steps) == (0, 15 - done)
-    assert same_as_a_whole_run()
+    assert f"SIGTERM: stopped 已停止; {GO_ON}" in out
+    assert "5/6" not in out  # no test, no save
+    assert signal.getsignal(signal.SIGTERM) == handler
+    code, out, steps = train()
+    assert code == 0
+    assert going_on(out) >= 5
+    assert steps == 15 - going_on(out)
+    train(OUTPUT_DIR="whole")
+    assert steady("out") == steady("whole")
 
 
-def test_a_run_is_finished_after_its_last_screen_not_before(train, pf, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(pf, "draw", lambda *_: kill())
-        assert train()[0] == "killed"
-    code, out, _, steps = train()
-    assert (code, steps) == (0, 0)  # all was trained; the picture was lacking
-    assert "Going on from out/checkpoint-15" in out
-    assert json.loads(Path("out/run.json").read_text())["finished"] is True
-
-
-INTERRUPT = """
-import os, runpy, signal, transformers
-# a shell starts what runs in the background deaf to Ctrl-C
-signal.signal(signal.SIGINT, signal.default_int_handler)
-training_step, steps = transformers.Trainer.training_step, []
-def step(*args, **kwargs):
-    steps.append(1)
-    if len(steps) == 6:
-        {what}
-    return training_step(*args, **kwargs)
-transformers.Trainer.training_step = step
-runpy.run_path("pretrain_finetune.py", run_name="__main__")
-"""
-FULL = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (2000, r.RLIM_INFINITY))"
-GO_ON = "run again: it goes on from the last checkpoint"
-ENDS = {"Ctrl-C": ("os.kill(os.getpid(), signal.SIGINT)", 130, "stopped 已中断: ")}
-ENDS["full disk"] = (FULL, 2, "error: disk full 磁盘已满: make room 请腾出空间, then ")
-
-
-@pytest.mark.parametrize(("what", "code", "said"), ENDS.values(), ids=ENDS)
-def test_an_interruption_is_one_line_and_the_run_goes_on(
-    run, settings, what, code, said, train
+@pytest.mark.parametrize("name", ["save", "show_results"])
+def test_a_run_is_finished_after_its_last_screen_not_before(
+    train, pf, monkeypatch, name
 ):
-    done = run(settings | LONG, program=INTERRUPT.format(what=what))
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    assert f"\n{said}{GO_ON}" in done.stderr
-    code, out, _, steps = train()
-    assert (code, steps) == (0, 15 - 4) and "Going on from out/checkpoint-4" in out
+    with monkeypatch.context() as patch:
+        patch.setattr(pf, name, lambda *_: kill())
+        assert train()[0] == "killed"
+    code, out, steps = train()
+    assert (code, going_on(out), steps) == (0, 15, 0)  # all was trained
+    assert checkpoints() == []
+    train(OUTPUT_DIR="whole")
+    assert steady("out") == steady("whole")
+
+
+def press_ctrl_c():
+    raise KeyboardInterrupt
+
+
+def fill_the_disk():
+    """Files of more than 2,000 bytes cannot be written any more."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+
+
+@pytest.fixture
+def room_again():
+    """After the test the disk has room, as before."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize(
+    ("event", "code", "start"),
+    [
+        (press_ctrl_c, 130, "\nstopped 已中断: "),
+        (fill_the_disk, 2, "error: disk full 磁盘已满: make room 请腾出空间, "),
+    ],
+)
+def test_an_interruption_is_one_line_and_the_run_goes_on(
+    as_script, settings, at_step, train, room_again, event, code, start
+):
+    at_step(6, event)
+    files = {"DATA_FILES": "train.csv"}
+    end, out, err = as_script(**settings | LONG | files)
+    room_again()
+    assert end == code
+    assert "Traceback" not in out + err
+    assert err.count(f"{start}{GO_ON}") == 1
+    assert err.endswith("再次运行可从检查点继续\n")
+    end, out, steps = train()
+    assert (end, going_on(out), steps) == (0, 4, 15 - 4)
+
+
+def test_a_kernel_is_left_as_it_was_found(train, pf):
+    """After an interruption, too, the Hub is asked again."""
+    offline = pf.huggingface_hub.constants
+    before = offline.HF_HUB_OFFLINE, pf.datasets.config.HF_HUB_OFFLINE
+    offline.HF_HUB_OFFLINE = False
+    pf.datasets.config.HF_HUB_OFFLINE = False
+    handler = signal.getsignal(signal.SIGTERM)
+    for event in (press_ctrl_c, None):
+        train(at=6, event=event)
+        assert offline.HF_HUB_OFFLINE is False
+        assert pf.datasets.config.HF_HUB_OFFLINE is False
+        assert signal.getsignal(signal.SIGTERM) == handler
+    offline.HF_HUB_OFFLINE, pf.datasets.config.HF_HUB_OFFLINE = before
 
 
 def test_kill_9_and_a_truncated_checkpoint_end_as_if_nothing_had_happened(
     run, settings, tmp_path, train
 ):
-    constants = {"NUM_EPOCHS": 30, "EVAL_STEPS": 5}
+    constants = {"NUM_EPOCHS": 30, "EVAL_STEPS": 5, "DATA_FILES": "train.csv"}
     process = run(settings | constants, wait=False)
     deadline = time.time() + 200
-    folder = tmp_path / "out"
-    while len(list(folder.glob("checkpoint-*/trainer_state.json"))) < 2:
-        assert process.poll() is None and time.time() < deadline
+    while len(list(tmp_path.glob("out/run-*/checkpoint-*/trainer_state.json"))) < 2:
+        assert process.poll() is None
+        assert time.time() < deadline
         time.sleep(0.01)
     process.kill()
     process.communicate()
-    newest = max(folder.glob("checkpoint-*"), key=lambda f: int(f.name.split("-")[1]))
+    newest = max(checkpoints(), key=lambda path: int(path.name[11:]))
     cut(newest / "model.safetensors")
-    code, out, _, _ = train(**constants)
+    code, out, _ = train(**constants)
     assert code == 0
-    assert f"out/{newest.name} is passed over" in out
-    assert "Going on from out/checkpoint-" in out
-    _, whole, _, _ = train(**constants, OUTPUT_DIR="whole")
-    assert "Going on from" not in whole
-    assert steady("out") == steady("whole") and weights("out") == weights("whole")
+    assert f"{newest} is passed over" in out
+    assert going_on(out)
+    _, whole, _ = train(**constants, OUTPUT_DIR="whole")
+    assert going_on(whole) is None
+    assert steady("out") == steady("whole")
     assert answers(out) == answers(whole)
 
 
@@ -235,10 +399,14 @@ class Trap:
         return os.system, ("touch executed",)
 
 
-def test_a_pickle_in_a_checkpoint_is_not_executed(train):
-    train(at=6, does=kill)
-    Path("out/checkpoint-4/optimizer.pt").write_bytes(pickle.dumps(Trap(), protocol=2))
-    assert "passed over" in train()[1] and not Path("executed").exists()
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_a_pickle_in_a_checkpoint_is_not_executed(train, name):
+    train(at=6, event=kill)
+    trap = pickle.dumps(Trap(), protocol=2)
+    (checkpoint(4) / name).write_bytes(trap)
+    _, out, _ = train(at=1, event=kill)
+    assert "passed over" in out
+    assert not Path("executed").exists()
 
 
 TOGETHER = """
@@ -247,36 +415,49 @@ import torch
 import pretrain_finetune as pf
 
 fit_head = pf.fit_head
+
 def fit(trainer):
     assert isinstance(trainer.model_wrapped, torch.nn.parallel.DistributedDataParallel)
+    assert trainer.state.global_step == 9  # three epochs of three
     fit_head(trainer)
     torch.save(trainer.model.state_dict(), f"rank{os.environ['RANK']}")
 
 pf.fit_head = fit
 pf.main()
 """
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
-def test_two_processes_train_as_one_and_one_speaks(run, settings, pf, tmp_path):
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    threads = {"OMP_NUM_THREADS": "1"}
+def test_two_processes_train_as_one_and_one_speaks(run, settings, pf, tmp_path, fp32):
     constants = settings | LONG | {"VALIDATION_SIZE": 9}
-    done = run(constants, threads, torchrun, TOGETHER)
+    done = run(constants, ONE_THREAD, TORCHRUN, TOGETHER)
     assert done.returncode == 0, done.stderr
-    state = json.loads((tmp_path / "out/checkpoint-9/trainer_state.json").read_text())
-    assert state["global_step"] == 9  # three epochs of three
-    for line in ("1/7", "5/7", "Save in", "Evaluation results", "Inference /"):
+    for line in ("1/6", "5/6", "6/6", "Evaluation results", "Inference /"):
         assert done.stdout.count(line) == 1, line
-    noise = [line for line in done.stderr.splitlines() if "arn" in line]
-    assert noise == []
+    assert [line for line in done.stderr.splitlines() if "arn" in line] == []
     first, second = (torch.load(tmp_path / f"rank{i}") for i in range(2))
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    test = pf.edit(**constants).load_data("csv")["test"]
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+    test = pf.edit(**constants).load_data("")["test"]
     right = share_right(pf.predict(list(test["text"])), test)
     assert len(test) == 11  # an odd number, each row counted once
     assert results(tmp_path / "out")["test_accuracy"] == pytest.approx(right)
+    assert checkpoints() == []
 
-    wrong = run(settings | {"LABEL_COLUMN": "stars"}, threads, torchrun)
+
+def test_two_processes_end_in_the_line_of_an_error(run, settings):
+    wrong = run(settings | {"LABEL_COLUMN": "stars"}, ONE_THREAD, TORCHRUN)
     assert wrong.returncode != 0
-    assert "error: train: Column name ['stars'] not in the dataset" in wrong.stderr
+    assert "error: train has no column 没有这一列 ['stars']" in wrong.stderr
     assert 'pretrain_finetune.py", line' not in wrong.stderr
+
+
+def test_accelerate_launch_runs_it_as_python_does(run, settings, train, tmp_path):
+    launch = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes=1")
+    more = ("--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no")
+    constants = settings | LONG | {"DATA_FILES": "train.csv"}
+    done = run(constants, ONE_THREAD, launch + more)
+    assert_clean(done)
+    train(OUTPUT_DIR="whole")
+    assert steady("out") == steady("whole")
