@@ -847,7 +847,9 @@ def read_rows(dataset_name):
     把所有样本读成一张表：text、label（类别型）、split。没有 test 划分时，validation 充当测试集。
     """
     tables = []
-    for split, table in read_splits(dataset_name).items():
+    # In one order, whatever that of the files: the same seed draws the same rows.
+    # 顺序固定，与文件的顺序无关：同一个种子抽到同样的样本。
+    for split, table in sorted(read_splits(dataset_name).items()):
         tables.append(take_columns(table, split).assign(split=split))
     rows = pd.concat(tables, ignore_index=True)
     if not is_categorical(rows["label"]):

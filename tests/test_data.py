@@ -101,6 +101,7 @@ def check_labels(pf, kind, labels, names, **constants):
         (("neg", "pos"), ("NEGATIVE", "POSITIVE")),
         (("negative", "positive"), ("negative", "positive")),
         (("NEG", "POS", "neutral"), ("NEG", "POS", "neutral")),
+        (("neg", "neutral", "pos"), ("neg", "neutral", "pos")),
         (("007", "08"), ("007", "08")),
         (("Sci/Tech", "Sport", "World"), ("Sci/Tech", "Sport", "World")),
         (("NA", "None", "nan", "null"), ("NA", "None", "nan", "null")),
