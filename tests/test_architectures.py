@@ -142,9 +142,8 @@ def test_a_checkpoint_that_lacks_a_layer_of_the_body_is_refused(pf, settings, ti
     with pytest.raises(pf.FinetuneError) as error:
         pf.edit(**settings | {"MODEL_NAME": "cut"}).main()
     line = str(error.value)
-    assert (
-        f"lacks {len(lost)} weights of the body, such as bert.encoder.layer.1" in line
-    )
+    assert f"lacks {len(lost)} weights of the body, such as" in line
+    assert "bert.encoder.layer.1." in line
     assert "模型缺少主干权重" in line
 
 

@@ -137,7 +137,7 @@ def test_other_names_on_a_hub(run, hub_folder, tmp_path):
         saved = (output / "model.safetensors").read_bytes()
         wrong = run(constants | {"DATASET_NAME": "nothing"}, env=here)
         last = wrong.stderr.splitlines()[-1]
-        assert last.startswith("error: cannot load DATASET_NAME 无法加载 = 'nothing'")
+        assert last.startswith("error: cannot load 无法加载 DATASET_NAME = 'nothing'")
         assert wrong.returncode == 2
         assert "Traceback" not in wrong.stderr
         assert (output / "model.safetensors").read_bytes() == saved
@@ -166,5 +166,5 @@ def test_own_choice_never_falls_back_and_a_terminal_may_lack_chinese(run, tmp_pa
     assert "Device ??: CPU (" in done.stdout
     last = done.stderr.splitlines()[-1]
     name = "'distilbert-base-uncased'"
-    assert last.startswith(f"error: cannot load MODEL_NAME ???? = {name}")
+    assert last.startswith(f"error: cannot load ???? MODEL_NAME = {name}")
     assert not list(Path(tmp_path, "finetune-output").iterdir())

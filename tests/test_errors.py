@@ -27,7 +27,7 @@ FILES = {  # name: (content of the file, what the error line must say)
     "fractions.csv": (b"text,label\n" + b"a,0.5\nb,1.5\n" * 9, "holds fractions"),
     "texts_as_labels.csv": (
         b"text,label\n" + b"".join(b"a,%d\n" % i for i in range(30)),
-        "is LABEL_COLUMN = 'label' the column of labels?",
+        "is 'label' the column of labels?",
     ),
     "gbk.csv": ("text,label\n好看,1\n难看,0\n".encode("gbk"), "save it as UTF-8"),
     "ragged.csv": (b"text,label\na,1\nb,2,3,4\nc,1\n", "put quotation marks around"),
@@ -109,7 +109,7 @@ WRONG = [(name, value) for name, values in WRONG.items() for value in values]
 @pytest.mark.parametrize(("name", "value"), WRONG)
 def test_a_wrong_constant_is_found_before_anything_is_loaded(error, name, value):
     line, out = error(**{name: value})
-    assert line.startswith(f"{name} = {value!r}")
+    assert re.search(rf"\b{name}\b", line)
     assert out == ""
 
 
@@ -121,20 +121,23 @@ def test_a_wrong_constant_is_found_before_anything_is_loaded(error, name, value)
         ({"DATA_FILES": []}, "DATA_FILES"),
         ({"DATA_FILES": {"train": None}}, "DATA_FILES"),
         ({"DATA_FILES": None, "DATASET_NAME": "nobody/none"}, "'nobody/none'"),
-        ({"DATA_FILES": None, "DATASET_NAME": "./none"}, "cannot load DATASET_NAME"),
+        (
+            {"DATA_FILES": None, "DATASET_NAME": "./none"},
+            "cannot load 无法加载 DATASET_NAME",
+        ),
         ({"TEXT_COLUMN": "review"}, "['review'], but 只有 ['text', 'label']"),
         ({"LABEL_COLUMN": "stars"}, "['stars'], but 只有 ['text', 'label']"),
         ({"LABEL_NAMES": ["a", "b", "c"]}, "LABEL_NAMES = ['a', 'b', 'c'], for"),
         ({"LABEL_NAMES": ["a"]}, "LABEL_NAMES = ['a'], for"),
-        ({"LABEL_NAMES": ["0", "b"]}, "give all of the data's names or none"),
-        ({"REPORT_TO": "nothing"}, "cannot train with REPORT_TO"),
+        ({"LABEL_NAMES": ["0", "b"]}, "all of the data's names, or none"),
+        ({"REPORT_TO": "nothing"}, "cannot train 无法训练, REPORT_TO = 'nothing'"),
         ({"TRAIN_SIZE": 1}, "train has rows of fewer than two classes: add rows"),
         ({"MODEL_NAME": None}, "MODEL_NAME"),
         (
             {"MODEL_NAME": "nobody/none"},
-            "cannot load MODEL_NAME 无法加载 = 'nobody/none'",
+            "cannot load 无法加载 MODEL_NAME = 'nobody/none'",
         ),
-        ({"MODEL_NAME": "./none"}, "cannot load MODEL_NAME 无法加载 = './none'"),
+        ({"MODEL_NAME": "./none"}, "cannot load 无法加载 MODEL_NAME = './none'"),
         ({"MAX_LENGTH": 67}, "a text of MAX_LENGTH = 67 "),
     ],
 )
@@ -146,7 +149,7 @@ def test_what_else_the_user_can_mend(error, constants, expected):
 @pytest.mark.parametrize(
     ("folder", "expected"),
     [
-        (None, "OUTPUT_DIR = None"),
+        (None, "OUTPUT_DIR"),
         ("", "OUTPUT_DIR = ''"),
         (".", "OUTPUT_DIR = '.'"),
         ("train.csv", "OUTPUT_DIR = 'train.csv'"),
@@ -200,16 +203,16 @@ def test_a_label_that_training_never_saw(error, settings, split):
     other = write_csv("b.csv", [*reviews(10), ("good", 2)])
     files = settings["DATA_FILES"] | {split: other}
     line, _ = error(DATA_FILES=files)
-    assert line.endswith("出现训练集里没有的标签: ['2']")
+    assert "labels that training never saw 训练集里没有的标签: ['2']" in line
 
 
 @pytest.mark.parametrize(
     ("pattern", "content", "expected"),
     [
         ("tok*", None, "no tokenizer files"),
-        ("model.safetensors", b"0" * 50, "cannot load MODEL_NAME"),
-        ("config.json", b'{"model_type": "vit"}', "cannot load MODEL_NAME"),
-        ("config.json", None, "cannot load MODEL_NAME"),
+        ("model.safetensors", b"0" * 50, "cannot load 无法加载 MODEL_NAME"),
+        ("config.json", b'{"model_type": "vit"}', "cannot load 无法加载 MODEL_NAME"),
+        ("config.json", None, "cannot load 无法加载 MODEL_NAME"),
     ],
 )
 def test_folders_that_hold_no_whole_model(error, tiny, pattern, content, expected):
@@ -271,4 +274,4 @@ def test_pasted_into_a_notebook_whose_output_cannot_be_set(
     monkeypatch.setattr(sys, "stdout", SimpleNamespace(write=print, flush=print))
     code, _, err = as_script(**settings | {"SEED": -1})
     assert code == 2
-    assert "error: SEED = -1" in err
+    assert re.search("error: .*SEED.* -1 ", err)

