@@ -164,7 +164,7 @@ def test_a_run_prints_its_steps_returns_its_scores_and_shows_its_picture(cell, f
         ("pf.TEXT_COLUMN = 'review'", "train has no column 没有这一列 ['review']"),
         ("pf.DATASET_NAME = 'absent.csv'", "absent.csv"),
         ("pf.MODEL_NAME = 'someone/absent'", "MODEL_NAME = 'someone/absent'"),
-        ("pf.BATCH_SIZE = 0", "BATCH_SIZE = 0"),
+        ("pf.BATCH_SIZE = 0", "BATCH_SIZE"),
     ],
 )
 def test_a_mistake_is_one_line_and_the_next_cell_mends_it(cell, block, mistake, words):
