@@ -910,10 +910,11 @@ def find_files(name):
     if DATA_FILES is not None:
         return DATA_FILES if isinstance(DATA_FILES, dict) else {"train": DATA_FILES}
     folder = Path(name)
-    if "://" in name or folder.is_file():
-        return {"train": name}
     if not folder.is_dir():
-        return {"train": name} if re.search(FILE_KIND, name.lower()) else {}
+        is_file = (
+            folder.is_file() or "://" in name or re.search(FILE_KIND, name.lower())
+        )
+        return {"train": name} if is_file else {}
     files = {}
     for path in sorted(folder.iterdir()):
         stem = path.name.lower().split(".")[0]
@@ -1116,7 +1117,10 @@ def warn_about_rows(parts, names):
 
 # ---- Labels: without them, "spam" and "spam " are two classes, rare ones ignored ----
 # ---- 标签：没有这一节，"spam" 和 "spam " 是两个类别，少数类会被忽略 ----
-JOINERS = "\u200c\u200d"
+# Signs that have no width. 没有宽度的字符。
+NO_WIDTH = (
+    "[\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
+)
 
 
 def unify_spellings(labels):
@@ -1128,11 +1132,7 @@ def unify_spellings(labels):
     spellings = {}
     names = {}
     for label in labels.value_counts().index:
-        # Category Cf has no width; some scripts need two of it, the joiners.
-        # Cf 类字符没有宽度；其中两个连接符，有的文字要用。
-        kinds = {sign: unicodedata.category(sign) for sign in set(label) - {*JOINERS}}
-        signs = [sign for sign in label if kinds.get(sign) != "Cf"]
-        name = " ".join("".join(signs).split()).strip(JOINERS)
+        name = " ".join(re.sub(NO_WIDTH, "", label).split()).strip("\u200c\u200d")
         # 1.0 is how Excel and pandas write 1. Excel 和 pandas 会把 1 写成 1.0。
         name = re.sub(r"^([+-]?\d+)\.0+$", r"\1", name)
         if name:

@@ -27,7 +27,7 @@ FILES = {  # name: (content of the file, what the error line must say)
     "fractions.csv": (b"text,label\n" + b"a,0.5\nb,1.5\n" * 9, "holds fractions"),
     "texts_as_labels.csv": (
         b"text,label\n" + b"".join(b"a,%d\n" % i for i in range(30)),
-        "is 'label' the column of labels?",
+        "30 classes in 30 training rows",
     ),
     "gbk.csv": ("text,label\n好看,1\n难看,0\n".encode("gbk"), "save it as UTF-8"),
     "ragged.csv": (b"text,label\na,1\nb,2,3,4\nc,1\n", "put quotation marks around"),
