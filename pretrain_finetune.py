@@ -198,7 +198,7 @@ def load_data(dataset_name):
     rows = read_rows(dataset_name)
     names = rows["label"].cat.categories.tolist()
     parts = split_rows(rows)
-    warn_about_rows(parts, names)
+    check_rows(parts, names)
     # ClassLabel turns each name into its number. ClassLabel 把名称换成编号。
     schema = Features(text=Value("string"), label=ClassLabel(names=names))
     dataset = DatasetDict()
@@ -307,9 +307,6 @@ def load_model(model_name, tokenizer, label_names):
             id2label=dict(enumerate(label_names)),
             label2id={name: i for i, name in enumerate(label_names)},
             problem_type="single_label_classification",
-            # GPT and other decoders read the last token instead, before the padding.
-            # GPT 等解码器读的是最后一个 token，即填充之前的那个，所以要知道填充符是哪个。
-            pad_token_id=tokenizer.pad_token_id,
             # Weights of half the size would lose small steps. 权重若位数减半，会丢失小的更新。
             dtype=torch.float32,
             # A head for another number of classes is replaced. 类别数不同的旧分类头会换掉。
@@ -841,6 +838,7 @@ def embedded_reviews():
 # ---- Files: without them, only tidy CSV files would open ----
 # ---- 文件：没有这一节，只有规规矩矩的 CSV 才打得开 ----
 SPLITS = ("train", "validation", "test")
+TOO_FEW = "train has rows of fewer than two classes: add rows 训练集至少要有两个类别"
 # What else people call the validation file of a folder. 文件夹里验证集文件的其他叫法。
 OTHER_NAMES = {"valid": "validation", "val": "validation", "dev": "validation"}
 FILE_KIND = r"\.(csv|tsv|txt|xlsx|json|jsonl|ndjson|parquet|zip)(\.\w{2,3})?$"
@@ -1086,9 +1084,10 @@ def take_columns(table, split):
     return table
 
 
-def warn_about_rows(parts, names):
-    """Log what is odd in the rows, but no error. 提示数据里可疑、但不算错误的地方"""
+def check_rows(parts, names):
+    """Log what is odd in the rows, though no error. 提示数据里可疑、但不算错误的地方"""
     train, test = parts["train"], parts["test"]
+    require(train["label"].nunique() > 1, TOO_FEW)
     pairs = pd.concat(parts)[["text", "label"]].drop_duplicates()
     names = pd.Series(names, dtype=str)
     plain_names = names.str.casefold()
@@ -1150,10 +1149,7 @@ def name_classes(labels, in_train, order):
     前），其余按 Unicode 编码排。in_train 标明哪些是训练样本。
     """
     names = sorted(labels[in_train].unique())
-    require(
-        len(names) > 1,
-        "train has rows of fewer than two classes: add rows 训练集至少要有两个类别",
-    )
+    require(len(names) > 1, TOO_FEW)
     if order is None:
         numbers = pd.to_numeric(pd.Series(names), errors="coerce")
         if numbers.notna().all():
@@ -1164,8 +1160,8 @@ def name_classes(labels, in_train, order):
             names.sort(key=float)
         require(
             len(names) <= in_train.sum() / 2,
-            f"{len(names)} classes in {in_train.sum()} training rows: does LABEL_COLUMN "
-            f"name the labels? 类别太多，LABEL_COLUMN = {LABEL_COLUMN!r} 选对了吗？",
+            f"{len(names)} classes in {in_train.sum()} training rows: is LABEL_COLUMN "
+            f"the labels'? 类别太多，LABEL_COLUMN = {LABEL_COLUMN!r} 选对了吗？",
         )
     names = order or names
     unknown = sorted({*labels} - {*names})[:5]
@@ -1322,6 +1318,9 @@ def check_loading(model, tokenizer, loading):
         log.info(
             f"  word vectors added for {len(tokenizer)} tokens 为新增的 token 补上词向量"
         )
+    # GPT and other decoders answer at the last token before the padding.
+    # GPT 等解码器在填充之前的最后一个 token 处作答，所以要知道填充符是哪个。
+    model.config.pad_token_id = tokenizer.pad_token_id
     return new_weights
 
 
@@ -1682,11 +1681,22 @@ def find_font(names):
     返回能显示全部名称的字体，以及名称；没有这样的字体，就用编号代替名称。
     """
     signs = {ord(sign) for sign in "".join(names)}
-    for font in ["DejaVu Sans", *sorted(font_manager.get_font_names())]:
-        file = font_manager.findfont(font)
-        if signs <= set(font_manager.get_font(file).get_charmap()):
-            return font, names
+    fonts = sorted(font_manager.fontManager.ttflist, key=lambda font: font.name)
+    for font in fonts:
+        # This one claims to have every sign, as a box. 这种字体声称什么字都有，其实只是方框。
+        if "Last Resort" not in font.name and signs <= signs_of_font(font.fname):
+            return font.name, names
     return "DejaVu Sans", range(len(names))
+
+
+def signs_of_font(file):
+    """Return the code points that a font can draw; none for a font of pictures.
+
+    返回字体能画的字符编码；彩色图形字体不能用，返回空集。
+    """
+    with suppress(RuntimeError):
+        return set(font_manager.get_font(file).get_charmap())
+    return set()
 
 
 def write_card(names, settings, scores):
@@ -1706,8 +1716,7 @@ Use: `pipeline("text-classification", "this folder")("A text.", truncation=True)
 Test and recipe:
 
 ```json
-{json.dumps(scores, indent=1)}
-{json.dumps(settings, indent=1, ensure_ascii=False, default=str)}
+{json.dumps({"test": scores, "recipe": settings}, indent=1, default=str)}
 ```
 """
     Path(OUTPUT_DIR, "README.md").write_text(card, encoding="utf-8")
@@ -1847,13 +1856,14 @@ class Constants(Recipe):
 ADVICE = {
     "codec can't decode|decode byte": "save it as UTF-8 (Excel: CSV UTF-8, or .xlsx) "
     "请存为 UTF-8（Excel 选“CSV UTF-8”，或存为 .xlsx）",
-    "unexpected end of data": 'close each quotation mark " 引号 " 要成对',
+    "unexpected end of data|EOF inside string": 'close each quotation mark " 引号 " 要成对',
     r"Expected \d+ fields|Length of header": "put quotation marks around texts that "
     "hold the separator 含分隔符的文本要加引号",
     "No columns to parse": "the file is empty 文件是空的",
     "No such file": "check the path 请检查路径",
     "onfig name is missing|BuilderConfig": "set DATASET_CONFIG 请设置 DATASET_CONFIG",
-    "adapter": "merge the adapter into its model first 请先把适配器合并进原模型",
+    "model_type|adapter": "is it whole? with LoRA, merge the adapter into its model first "
+    "模型完整吗？LoRA 适配器请先合并进原模型",
     "trust_remote_code": "choose a model without code of its own 请换不带自定义代码的模型",
     "ffline|onnection|ouldn't find|not a local folder|Not Found": "check the name, "
     "set a mirror in HF_ENDPOINT, or use a local folder "
@@ -1875,14 +1885,15 @@ def or_fail(what):
     except Exception as error:
         if disk_is_full(error):
             raise
-        words = str(error)[:200]
+        words = str(error)
         # Some errors only say that something went wrong; the cause behind them says
         # what. 有些异常只说“出错了”，真正的原因在它背后。
-        if error.__cause__ and str(error.__cause__) not in str(error):
-            words = f"{words} {error.__cause__}"
-        advice = [ADVICE[cause] for cause in ADVICE if re.search(cause, words)]
+        cause = str(error.__cause__ or "")
+        advice = [ADVICE[sign] for sign in ADVICE if re.search(sign, words + cause)]
+        if cause not in words:
+            words = f"{words[:200]} {cause}"
         if advice:
-            words = f"{words} ({advice[0]})"
+            words = f"{words[:300]} ({advice[0]})"
         raise FinetuneError(f"{what}: {words}") from None
 
 
@@ -1895,14 +1906,15 @@ def check_constants():
     with or_fail("a constant 常量有误"):
         validate_typed_dict(Constants, values)
     require(TEXT_COLUMN != LABEL_COLUMN, "LABEL_COLUMN is TEXT_COLUMN 两列不能相同")
-    names = LABEL_NAMES or []
-    require(len({*names}) == len(names), f"LABEL_NAMES = {names}: one twice 有重复")
+    names = ["any"] if LABEL_NAMES is None else LABEL_NAMES
+    distinct = len({*names}) == len(names) > 0
+    require(distinct, f"LABEL_NAMES = {names}: different names 要互不相同的名称")
     files = DATA_FILES if isinstance(DATA_FILES, dict) else {"train": DATA_FILES}
     keys_fit = {"train"} <= {*files} <= {*SPLITS}
     require(
         DATA_FILES is None or (keys_fit and all(map(are_files, files.values()))),
-        f'DATA_FILES = {DATA_FILES}: it must be a file, a list of files, or {{"train": …, '
-        '"validation": …, "test": …}} 必须是文件、文件列表，或这样的字典',
+        f"DATA_FILES = {DATA_FILES}: it must be 必须是 a file, a list of files, or "
+        '{"train": …, "validation": …, "test": …}',
     )
     check_names()
     check_output_folder()
