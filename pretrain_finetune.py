@@ -10,7 +10,7 @@ from your labelled texts, is tested honestly, and is put to use, in six steps:
 2. Tokenize   texts become numbers                分词：文本变成数字
 3. Model      pretrained body, new head           模型：预训练主干（body）+ 新分类头（head）
 4. Fine-tune  both: small steps, few passes       微调：两者一起训练，步子小，轮数少
-5. Evaluate   once, on texts kept back for it     评估：用留出来的文本，只评一次
+5. Evaluate   once, on held-out texts             评估：用留出来的文本，只评一次
 6. Deploy     save it; a pipeline answers         部署：保存，用 pipeline 预测新文本
 
 Run it 运行:
@@ -57,7 +57,7 @@ LABEL_COLUMN = "label"
 # 按顺序给各类起的新名称；None 沿用数据里的名称。
 LABEL_NAMES = None
 
-# How many rows train, validate and test; None takes all that there are.
+# Rows for training, validation and testing; None uses all that there are.
 # 训练、验证、测试各用多少样本（一行一个样本）；None 表示有多少用多少。
 TRAIN_SIZE = 200
 VALIDATION_SIZE = 50
@@ -82,21 +82,24 @@ WARMUP_RATIO = 0.1
 # Steps between two checkpoints (saved copies of the model), each with a validation; the
 # last step always has both. 每隔多少步存一个检查点（模型的副本）并验证一次；最后一步必有。
 EVAL_STEPS = 50
-# "balanced" lets a rare class count as much as a common one; None: each row alike.
+# "balanced" lets a rare class count as much as a common one; None: all rows alike.
 # "balanced" 让少数类与多数类同等重要；None 表示每个样本同等重要。
 CLASS_WEIGHTS = None
 
 # Two ready settings: *short*, as shipped (200 rows, one epoch); *long*, for about 1,000
-# rows or more: NUM_EPOCHS = 3, LEARNING_RATE = 5e-5, DROPOUT = None, TRAIN_SIZE = None.
+# rows or more: NUM_EPOCHS = 3, LEARNING_RATE = 5e-5, DROPOUT = None, TRAIN_SIZE = None
+# (and with 10,000 rows or more, MEAN_POOLING = FREEZE_EMBEDDINGS = False).
 # 两套现成设置：短训练，即默认值（200 个样本、一轮）；长训练，适合约一千个样本以上：
-# NUM_EPOCHS = 3，LEARNING_RATE = 5e-5，DROPOUT = None，TRAIN_SIZE = None，其余不变。
+# NUM_EPOCHS = 3，LEARNING_RATE = 5e-5，DROPOUT = None，TRAIN_SIZE = None（样本上万时，再设
+# MEAN_POOLING = FREEZE_EMBEDDINGS = False）。
 
 # Six ideas, explained in the lesson's last chapter, each with its textbook value.
-# 六个技巧，课程最后一章逐个讲解；每个都注明教科书式的常规取值。
+# 六个技巧，课程最后一章逐个讲解；每个都注明常规取值。
 # Which side of a long text is cut off: "left" keeps its end. Textbook: "right".
 # 长文本截掉哪一侧："left" 保留结尾。常规："right"。
 TRUNCATION_SIDE = "left"
-# The first token, which the head reads, starts as an average of all. Textbook: False.
+# The first token, which the head reads, starts with the average of all mixed in.
+# Textbook: False.
 # 分类头读的是第一个 token，让它一开始就混入全部 token 的平均。常规：False。
 MEAN_POOLING = True
 # After training, the output layer is computed anew. Textbook: False.
@@ -133,12 +136,12 @@ def main():
     """Run the whole workflow; return the test scores, name → number. 跑完全流程，返回测试分数"""
     check_constants()
     device_count = pick_device()
-    # The constants' values, if they can be had. 就是常量的值；取不到默认的，才用离线备用。
+    # As set, or an offline stand-in for the shipped ones. 常量的值；默认的取不到时用离线备用。
     model_name, dataset_name, learning_rate = choose_source()
 
     log.info("----- 1/6 Load the data 加载数据 -----")
     dataset = load_data(dataset_name)
-    # Equal settings and texts, equal name: a run can go on. 设置和文本相同，就能接着训练。
+    # Its name stands for settings and texts. 名称由设置和文本决定，中断后据此接着训练。
     run_folder = name_run_folder(dataset, learning_rate, device_count)
 
     log.info("----- 2/6 Tokenize 分词 -----")
@@ -158,7 +161,7 @@ def main():
         freeze_word_vectors(model)
     if DROPOUT is not None:
         set_dropout(model)
-    # A trial: is bf16 (numbers of half the size) possible? 先试读：能否用位数减半的 bf16？
+    # A trial run of one text: will 16 bits (bf16) do? 先试跑一条文本：能否用 16 位的 bf16？
     bf16 = try_reading(model, tokenizer, dataset["train"][0]["text"])
 
     log.info("----- 4/6 Fine-tune 微调 -----")
@@ -173,7 +176,7 @@ def main():
 
     log.info(f"----- 6/6 Deploy: save in {OUTPUT_DIR}, predict 部署：保存、预测 -----")
     save(trainer, train_scores, test_scores)
-    # Of several processes, only the first does the rest. 有多个进程时，其余的只由主进程做。
+    # With several processes, only the first does the rest. 多进程时，其余的只由主进程做。
     if trainer.is_world_process_zero():
         answers = predict(SAMPLE_TEXTS)
         show_results(trainer, dataset, dataset_name, logits, test_scores, answers)
@@ -183,9 +186,9 @@ def main():
 
 # ---- 1. Load 加载 ----
 # Why three parts? The model may know its training rows by heart. The validation rows
-# help to choose a checkpoint and to fit the head, so that the score on them flatters.
+# help to choose a checkpoint and to fit the output layer: scores on them are too good.
 # Only the test rows, which play no part in any of it, give an honest score.
-# 为什么分三份？模型可能已经把训练样本背下来了；验证样本用来选检查点、求解分类头，在它们上面的分数
+# 为什么分三份？模型可能已经把训练样本背下来了；验证样本用来选检查点、求解输出层，在它们上面的分数
 # 自然偏高；只有从未参与的测试样本，给出的分数才可信。
 def load_data(dataset_name):
     """Read the data and cut it into three parts: `train`, `validation` and `test`.
@@ -213,7 +216,7 @@ def load_data(dataset_name):
 def split_rows(rows):
     """Decide which rows train, validate and test. Returns part → table.
 
-    A part that the data lack is taken from the training rows: its _SIZE (None: a
+    A part missing from the data is cut from the training rows: its _SIZE (None: a
     fifth), but at most a fifth. 数据里没有的部分从全部训练样本里切出：取各自的 _SIZE 个（None
     为五分之一），但最多五分之一。返回 部分 → 表。
     """
@@ -224,7 +227,7 @@ def split_rows(rows):
     rows = spread_classes(rows, ["split", "label"])
     parts = dict(iter(rows.groupby("split")))
     fifth = max(1, len(parts["train"]) // 5)
-    # train comes last, after the others are cut off it. train 放最后：先切出另外两份。
+    # train comes last, after the others have been cut from it. train 放最后：先切另外两份。
     sizes = {"validation": VALIDATION_SIZE, "test": TEST_SIZE, "train": TRAIN_SIZE}
     for part, size in sizes.items():
         if part not in parts:
@@ -239,7 +242,7 @@ def split_rows(rows):
 def load_tokenizer(model_name):
     """Load the model's own tokenizer: each model has its own vocabulary.
 
-    How it cuts a text is saved with it: the deployed model cuts as training did.
+    The truncation is saved with it, so the deployed model cuts a text as in training.
     加载与模型配套的分词器：每个模型有自己的词表。截断方式随它保存，部署后与训练时一致。
     """
     with or_fail(f"cannot load 无法加载 MODEL_NAME = {model_name!r}"):
@@ -262,7 +265,7 @@ def tokenize(dataset, tokenizer):
     `attention_mask` (1 for a token, 0 for padding) hides from the model. `length`
     counts tokens. Returns the `DatasetDict` with these columns added.
     把文本变成 input_ids，即子词在词表里的编号，如上例（BERT uncased 词表；[CLS] 和 [SEP] 是自动
-    加上的特殊 token）。同一批文本必须一样长，短的之后会填充；attention_mask 为 1 表示真实 token，
+    加上的特殊 token）。同一批文本必须一样长，短的在组批时填充；attention_mask 为 1 表示真实 token，
     0 表示填充，模型看不到。length 是 token 数。返回加上这些列的 DatasetDict。
     """
 
@@ -271,18 +274,18 @@ def tokenize(dataset, tokenizer):
 
     dataset = dataset.map(to_ids, batched=True, desc="Tokenizing")
     for part in ("validation", "test"):
-        # Texts of similar length stand together, so that their batches need little
-        # padding. 长度相近的排在一起，组批时填充就少。
+        # Sorted by length, the batches need little padding. 按长度排序，组批时填充就少。
         longest_first = np.argsort(dataset[part]["length"][:])[::-1]
         dataset[part] = dataset[part].select(longest_first)
     report_tokens(dataset, tokenizer)
     return dataset
 
 
-# ---- 3. Model: pretrained body, new head 模型：预训练主干，新分类头 ----
+# ---- 3. Model:
+# pretrained body, new head 模型：预训练主干，新分类头 ----
 # The body was pretrained on a large corpus, BERT's by predicting masked words, which
 # needs no labels (self-supervised). Its knowledge carries over to a new task: transfer
-# learning. It turns each token into a vector. The head, which is new, reads that of the
+# learning. It turns each token into a vector. The new head reads the vector of the
 # first token, [CLS]: by an output layer, in some models with a hidden layer before it.
 # Each class gets a number, its logit, and the highest is the answer; softmax turns the
 # logits into confidences that sum to 1.
@@ -307,7 +310,7 @@ def load_model(model_name, tokenizer, label_names):
             id2label=dict(enumerate(label_names)),
             label2id={name: i for i, name in enumerate(label_names)},
             problem_type="single_label_classification",
-            # Weights of half the size would lose small steps. 权重若位数减半，会丢失小的更新。
+            # In 16 bits, small updates would be rounded away. 用 16 位，小的更新会被舍入掉。
             dtype=torch.float32,
             # A head for another number of classes is replaced. 类别数不同的旧分类头会换掉。
             ignore_mismatched_sizes=True,
@@ -336,12 +339,12 @@ def training_arguments(run_folder, learning_rate, bf16):
         save_steps=EVAL_STEPS,
         save_total_limit=2,  # the best and the newest 最好的和最新的
         metric_for_best_model="accuracy",
-        enable_jit_checkpoint=True,  # one more when told to end 被要求终止时再存一个
+        enable_jit_checkpoint=True,  # one more on SIGTERM 收到终止信号时再存一个
         logging_steps=0.05,  # a share of all steps 占总步数的比例
         report_to=REPORT_TO,
         seed=SEED,
-        # Mixed precision: the arithmetic in bf16, the weights stay as they are.
-        # 混合精度：用 bf16 运算，权重不变。
+        # Mixed precision: the arithmetic in bf16, the weights in 32 bits.
+        # 混合精度：用 bf16 运算，权重仍存为 32 位。
         bf16=bf16,
         **device_options(),
     )
@@ -381,9 +384,11 @@ def train(trainer):
     # 1. forward: the model turns the texts into logits 前向：模型由文本算出 logits
     # 2. loss: how far they are from the labels (cross-entropy) 损失：离标签有多远（交叉熵）
     # 3. backward: the gradient of the loss for each weight 反向：损失对每个权重的梯度
-    # 4. clip: if all gradients together have a norm above 1, shrink it 裁剪：总范数不超过 1
-    # 5. step: AdamW moves each weight by about the rate 优化器 AdamW：每个权重约移动一个学习率
+    # 4. clip: if all gradients together have a norm above 1, shrink it 裁剪：梯度总范数不超过 1
+    # 5. step: AdamW divides each gradient by its usual size, so that each weight moves
+    #    by about the rate AdamW 按各梯度平时的大小归一化，每个权重约移动一个学习率
     # 6. rate: up in the warm-up, then linearly down 调整学习率：先升，后线性降
+    # Every EVAL_STEPS steps it validates and saves. 每 EVAL_STEPS 步验证一次、存一个检查点。
     scores = trainer.train(resume_from_checkpoint=checkpoint).metrics
     stop_if_terminated(trainer)
     # The last weights stay, unless an earlier checkpoint is clearly better.
@@ -397,13 +402,13 @@ def compute_metrics(eval_pred):
     """Logits `(rows, classes)` and labels `(rows,)` → the four scores, each in [0, 1].
 
     accuracy   the share of rows that are answered correctly 准确率：答对的比例
-    precision  TP / (TP + FP): of the rows called positive, the share that is
-    recall     TP / (TP + FN): of the positive rows, the share that is called so
+    precision  TP / (TP + FP): of the rows called positive, the share that really are
+    recall     TP / (TP + FN): of the positive rows, the share that were found
     f1         their harmonic mean, fairer than accuracy where a class is rare
     TP, FP, FN: true positives, false positives, false negatives. With two classes,
     positive is the second; with more, these three are means over the classes (macro).
-    0 / 0 is 0. 精确率：判为正类的里面，真是正类的比例；召回率：真正的正类里，被找出来的比例；
-    F1：二者的调和平均，类别不均衡时比准确率公平。TP、FP、FN：真阳、假阳、假阴。两类时，第二类为
+    0 / 0 is 0. 精确率：判为正类的样本中，确实是正类的比例；召回率：正类样本中，被找出来的比例；
+    F1：二者的调和平均，类别不均衡时比准确率公平。TP、FP、FN：真正例、假正例、假反例。两类时，第二类为
     正类；多类时，后三者取各类的平均（宏平均）。0 / 0 记为 0。
     """
     logits, labels = eval_pred
@@ -446,7 +451,7 @@ def save(trainer, train_scores, test_scores):
 
 
 def predict(texts):
-    """Ask the saved model, as anybody could who was given the folder OUTPUT_DIR.
+    """Use the saved model, as anyone with the folder OUTPUT_DIR could.
 
     Returns a list of {"label": its name, "score": the confidence in [0, 1]}.
     用保存的模型做预测，拿到 OUTPUT_DIR 文件夹的任何人都可以这样用。返回列表，每项含标签名和置信度。
@@ -460,29 +465,32 @@ def predict(texts):
 
 
 # ---- The ideas: more out of few rows 技巧：让少量样本发挥更大作用 ----
-# A first reading may skip this chapter: without the ideas, all above still works. Each
-# says its gain in accuracy (MiniLM, IMDB, 200 training rows, mean of ten seeds, ±0.005)
-# at the rate 2e-4, where all six reach 0.829, and at the shipped 2e-5, where they reach
-# 0.803. 初读可以跳过这一章：没有这些技巧，上面的一切照常运行。每个技巧都注明准确率提高多少（MiniLM，
-# IMDB，200 个训练样本，十个种子的平均，±0.005）：先是学习率 2e-4 时，六项全开为 0.829；再是默认的
-# 2e-5 时，六项全开为 0.803。
+# Skip this chapter on a first reading; all above runs without it, though a short run
+# then learns little. Each idea gives its gain in accuracy: with all six, less with all
+# but this one (IMDB, 200 rows, mean of ten seeds, standard error 0.005), first at the
+# rate 2e-4, which suits MiniLM, the small model measured; then at the shipped 2e-5.
+# 初读可以跳过这一章；没有它，上面的一切照常运行，只是短训练学不到多少。每个技巧都注明准确率提高多少：
+# 六项全开，减去只关这一项（IMDB，200 个样本，十个种子的平均，标准误 0.005）。前一个数用学习率 2e-4，
+# 它适合所测的小模型 MiniLM；后一个数用默认的 2e-5。
 
 # TRUNCATION_SIDE, +0.026 and +0.008: a review gives its verdict at the end, so "left"
 # cuts off the start. (In "How to Fine-Tune BERT for Text Classification?", Sun et al.,
 # 2019, the end alone beat the start alone.) News and tickets state the point first: use
-# "right". 影评的结论多在结尾，所以截掉开头；Sun 等人 2019 年的实验也是只看结尾胜过只看开头。新闻、
-# 工单开头就说正事，请用 "right"。
+# "right".
+# TRUNCATION_SIDE，+0.026、+0.008：影评的结论多在结尾，所以截掉开头；Sun 等人 2019 年的实验也是只看
+# 结尾胜过只看开头。新闻、工单开头就说正事，请用 "right"。
 
 
 # GROUP_BY_LENGTH, +0.002 and −0.008, but half the time on short texts. Problem: a batch
-# is as long as its longest text, and the rest is padding, computed for nothing; a batch
+# is as long as its longest text, and the rest is padding, wasted work; a batch
 # of mostly positive texts pushes all answers towards positive. Idea: sort the rows by
 # length, then interleave the classes evenly. A batch takes its share of each class,
 # from the same place in that class's order of lengths. The batches are shuffled once.
 # Switch it off if one class has much longer texts: a batch then mixes long and short.
-# 准确率不变，短文本的训练时间减半。问题：同一批都要填充到最长的那条，填充部分白算；一批里正面的居多，
-# 就会把所有答案往正面推。做法：按长度排序，再让各类均匀穿插；每一批从各类里按比例取，取的是各类按长度
-# 排名的同一段；批的顺序打乱一次。某一类的文本明显更长时应关闭：一批里会长短混杂。
+# GROUP_BY_LENGTH，+0.002、−0.008，但短文本的训练时间减半。问题：同一批都要填充到最长的那条，填充
+# 部分白算；一批里正面的居多，就会把所有答案往正面推。做法：按长度排序，再让各类均匀穿插：最短的一批，
+# 由正面里最短的几条和负面里最短的几条组成，往后类推；批的顺序打乱一次。若某一类的文本明显更长，应关闭，
+# 否则同一批里会长短混杂。
 def group_by_length(rows, batch_size):
     """Reorder `rows` into batches of similar lengths with equal shares of each class.
 
@@ -494,7 +502,7 @@ def group_by_length(rows, batch_size):
     in_full_batches = len(order) // batch_size * batch_size
     batches = order[:in_full_batches].reshape(-1, batch_size)
     batches = np.random.default_rng(SEED).permutation(batches)
-    # Rows that are too few for a batch stay at the end. 不足一批的放在最后。
+    # Leftover rows that do not fill a batch go last. 不足一批的放在最后。
     return rows.select(np.append(batches, order[in_full_batches:]))
 
 
@@ -502,27 +510,29 @@ def group_by_length(rows, batch_size):
 # text, and a few steps do not teach it; the average of all tokens says more. Idea: in
 # attention each token makes a query (what it looks for), a key (what it offers) and a
 # value (what it passes on). Its query is scored against all keys, softmax turns the
-# scores into weights, and the weighted average of the values is added to the token. A
-# query of zero makes all weights equal: uniform attention. So the query of the body's
-# top layer starts at zero, and learns from there (the keys are not zero, so there is a
-# gradient). What pretraining taught this query is lost: where to look in order to guess
-# a masked word, which fine-tuning does not need. A hidden layer of the head starts as a
-# pass-through (identity; a bias of 0.5 keeps most values above ReLU's cut at 0). The
-# output layer starts at zero, with no random preferences to unlearn; its own gradient
-# (error × input) is not zero, but what it hands down (error × weights) is: it moves
-# first, and the body one step later. Switch it off with ample data (25,000 rows, say).
-# 问题：预训练很少要求 [CLS] 概括全文，训练几步也学不会；全部 token 的平均信息更多。做法：注意力里，
-# 每个 token 有 query（要找什么）、key（能给什么）、value（传出什么）三个向量；query 与所有 key
-# 打分，经 softmax 变成权重，再把 value 的加权平均加到这个 token 上。query 为零，权重就都相等，即
-# 均匀注意力。所以主干最后一层的 query 从零开始学（key 不为零，所以有梯度）。代价是丢掉这个 query 在
-# 预训练中学到的东西：猜被遮住的词时该看哪里，微调已用不着它。分类头的隐藏层从“直通”开始（单位矩阵，
-# 偏置 0.5 使大多数值不会被 ReLU 截成 0）。输出层从零开始，没有随机的偏向要纠正；它自己的梯度（误差 ×
-# 输入）不为零，传下去的（误差 × 权重）才是零：所以它先动，主干晚一步。数据充足（如 25,000 个样本）时关闭。
+# scores into attention weights, and the average of the values, so weighted, is added to
+# the token. A query of zero weighs all alike: uniform attention. So the layer that
+# makes the queries, in the top layer of the body, starts at zero, and learns from there
+# (the keys are not zero, so there is a gradient). What pretraining taught this query is
+# lost: where to look in order to guess a masked word, which fine-tuning does not need.
+# A hidden layer of the head starts as a pass-through (identity; a bias of 0.5 keeps
+# most values above ReLU's cut at 0). The output layer starts at zero, with no random
+# preferences to unlearn; its own gradient (error × input) is not zero, but what it
+# hands down (error × weights) is: it moves first, and the body one step later. Switch
+# it off with ample data (10,000 rows, say).
+# MEAN_POOLING，+0.054、+0.197。问题：预训练很少要求 [CLS] 概括全文，训练几步也学不会；全部 token 的
+# 平均信息更多。做法：注意力里，每个 token 有 query（要找什么）、key（能给什么）、value（传出什么）
+# 三个向量；用 query 和每个 token 的 key 打分，经 softmax 变成权重，再把 value 的加权平均加到这个
+# token 的向量上。query 为零，权重就都相等，即均匀注意力。所以主干最后一层里算出 query 的线性层置零，
+# 从零学起（key 不为零，所以有梯度）。代价是丢掉它在预训练中学到的东西：猜被遮住的词时该看哪里，微调
+# 已用不着。分类头的隐藏层从“直通”开始（单位矩阵，偏置 0.5 使大多数值不会被 ReLU 截成 0）。输出层
+# 从零开始，省得先纠正随机的偏向；它自己的梯度（误差 × 输入）不为零，传给前面各层的（误差 × 权重）
+# 才是零：所以第一步只有它更新，主干从第二步开始。数据充足（样本上万）时关闭。
 def start_with_averages(model, new_weights):
     """Let [CLS] start with the average of all tokens. 让 [CLS] 从全部 token 的平均出发"""
     query = find_top_query(model)
     if query is None or not new_weights:
-        log.info("  MEAN_POOLING does not apply to this model 均匀注意力不适用于此模型")
+        log.info("  MEAN_POOLING does not apply to this model 不适用于此模型")
         return
     for parameter in query.parameters():
         torch.nn.init.zeros_(parameter)
@@ -540,7 +550,8 @@ def start_with_averages(model, new_weights):
 # fraction of the vocabulary's 30,000 word pieces; training would move those alone, away
 # from their synonyms. Frozen, a third of DistilBERT's weights need no gradient. Switch
 # it off with ample data, or where rare words matter.
-# 准确率不变，但更快。小训练集只含三万个子词中的一小部分，训练只会挪动它们，使它们与同义词脱节。
+# FREEZE_EMBEDDINGS，−0.002、−0.001，但更快。小训练集只含三万个子词中的一小部分，训练只会改动这些
+# 子词的向量，使它们与同义词脱节。
 # 冻结之后，DistilBERT 三分之一的权重不必算梯度。数据充足，或生僻词很重要时关闭。
 def freeze_word_vectors(model):
     """Keep the word vectors as pretrained. 词向量保持不变"""
@@ -554,7 +565,7 @@ def freeze_word_vectors(model):
 # DROPOUT 0, +0.009 and +0.001. Dropout zeroes a share of the activations at random,
 # against overfitting. A short run has no time to overfit, and learns faster without it;
 # a long run is better with it.
-# Dropout 随机置零一部分激活值，防止过拟合。短训练来不及过拟合，关掉它学得更快；长训练用它更好。
+# DROPOUT 0，+0.009、+0.001。Dropout 随机置零一部分激活值，防止过拟合。短训练来不及过拟合，关掉它学得更快；长训练用它更好。
 def set_dropout(model):
     """Set the model's dropout to DROPOUT. 把模型的 dropout 设为 DROPOUT"""
     for module, name in find_dropouts(model):
@@ -566,21 +577,22 @@ def set_dropout(model):
 # layers below are fixed, the best linear layer needs no steps: it is computed from
 # their output, the features. Why least squares on 0 and 1, not logistic regression?
 # With a penalty on large weights both have one best answer, but only least squares has
-# a formula for it, and one for the choice of the penalty (leaving out each row once).
+# a formula for it, and one for choosing the penalty by leave-one-out validation.
 # On a few hundred rows it is as accurate. It gives no probabilities: that is step 3
 # below. Long training comes close without it.
-# 问题：训练中的输出层教会了主干要区分什么，自己却只走了几小步，离最优还很远。做法：前面各层固定之后，
-# 最优的线性层不必一步步训练，可以由前面各层的输出（特征）直接算出。为什么对 0 和 1 做最小二乘，而不用
-# 逻辑回归？加上对大权重的惩罚，两者都有唯一的最优解，但只有最小二乘有公式，惩罚强度的选取（留一法）
-# 也有公式；几百个样本时准确率相当。它给不出概率，由下面的第 3 步补上。训练足够长时，不用它也能接近。
+# FIT_HEAD，+0.085、+0.309。问题：训练中的输出层教会了主干要区分什么，自己却只走了几小步，离最优还很远。
+# 做法：前面各层固定之后，最优的线性层不必一步步训练，可以由前面各层的输出（特征）直接算出。为什么把
+# 标签写成 0 和 1 做最小二乘，而不用逻辑回归？加上对大权重的惩罚，两者都有唯一的最优解，但只有最小
+# 二乘有公式，惩罚强度的选取（留一法）也有公式；几百个样本时准确率相当。它给不出概率，由下面的第 3 步
+# 补上。训练足够长时，不用它也能接近。
 def fit_head(trainer):
     """Solve for the output layer on the features of the trained body. 求解输出层"""
     start = time.time()
     output_layer = find_output_layer(trainer.model)
     if output_layer is None:
         return
-    # 1. Features. The first 10,000 training rows will do: the batches are shuffled.
-    # 1. 特征。训练样本取前一万个就够了：各批的顺序已经打乱。
+    # 1. Features. The first 10,000 training rows will do: they have been shuffled.
+    # 1. 特征。训练样本取前一万个就够了：顺序已经打乱。
     count = min(10_000, len(trainer.train_dataset))
     train_rows = trainer.train_dataset.select(range(count))
     rows = datasets.concatenate_datasets([train_rows, trainer.eval_dataset])
@@ -594,12 +606,12 @@ def fit_head(trainer):
     with_bias = output_layer.bias is not None
     ridge = linear_model.RidgeCV(np.logspace(-3, 5, 33), fit_intercept=with_bias)
     ridge.fit(features[:count], targets[:count], weights[:count])
-    # 3. Confidence: softmax of scale × outputs. The scale is the one that suits the
-    # validation rows, which the body was not trained on.
-    # 3. 置信度：对 倍数 × 输出 做 softmax。倍数按验证样本来定，主干没有用它们训练过。
+    # 3. Confidence: softmax of scale × outputs. The scale is the one with the least
+    # cross-entropy on the validation rows, which the body was not trained on.
+    # 3. 置信度：对 倍数 × 输出 做 softmax。取使验证样本交叉熵最小的倍数，主干没有用它们训练过。
     scale = confidence_scale(ridge.predict(features[count:]), labels[count:])
     # 4. Once more with the validation rows, too: more rows, the same penalty and scale.
-    # Nothing is chosen on them any more, and the test rows stay unseen.
+    # Nothing more is chosen on them, and the test rows stay unseen.
     # 4. 加上验证样本再解一次，惩罚强度和倍数不变：此后不再用它们做选择，测试样本始终没用过。
     ridge = linear_model.Ridge(ridge.alpha_, fit_intercept=with_bias)
     ridge.fit(features, targets, weights)
@@ -1862,7 +1874,7 @@ ADVICE = {
     "No columns to parse": "the file is empty 文件是空的",
     "No such file": "check the path 请检查路径",
     "onfig name is missing|BuilderConfig": "set DATASET_CONFIG 请设置 DATASET_CONFIG",
-    "model_type|adapter": "is it whole? with LoRA, merge the adapter into its model first "
+    "model_type|adapter": "is it whole? (LoRA: merge the adapter into its model first) "
     "模型完整吗？LoRA 适配器请先合并进原模型",
     "trust_remote_code": "choose a model without code of its own 请换不带自定义代码的模型",
     "ffline|onnection|ouldn't find|not a local folder|Not Found": "check the name, "

@@ -82,7 +82,7 @@ SMALL |= dict.fromkeys(["encoder_layers", "decoder_layers", "num_decoder_layers"
 SMALL |= dict.fromkeys(["num_attention_heads", "n_head", "n_heads", "num_heads"], 2)
 SMALL |= dict.fromkeys(["encoder_attention_heads", "decoder_attention_heads"], 2)
 SMALL |= dict.fromkeys(["num_key_value_heads", "num_experts", "num_local_experts"], 2)
-SMALL |= {"num_experts_per_tok": 1, "head_dim": 8, "d_kv": 8}
+SMALL |= {"num_experts_per_tok": 1, "head_dim": 8, "d_kv": 8, "attention_window": 8}
 SMALL |= dict.fromkeys(["max_position_embeddings", "n_positions", "n_ctx"], 66)
 ALWAYS = ("num_labels", "decoder_start_token_id")
 

@@ -8,16 +8,17 @@ import pytest
 import sentencepiece
 import torch
 import transformers
-from conftest import results, share_right, uneven_reviews
+from conftest import results, share_right, uneven_reviews, write_csv
 from safetensors.torch import load_file
 
 # The five families of test_recipe.py stand there. These have a head that reads [CLS]:
 ENCODERS = ["electra", "esm", "convbert", "big_bird", "xlm"]
 # In these the head stands before the body.
 BEFORE = ["xlm-roberta", "camembert", "xlm-roberta-xl"]
-# Averaging does not apply: positions in the attention, no query layer, letters for words.
+# Averaging does not apply: positions in the attention, no query layer, letters for words,
+# two queries a layer.
 OTHERS = ["deberta", "deberta-v2", "mpnet", "fnet", "modernbert", "jina_embeddings_v3"]
-OTHERS += ["canine"]
+OTHERS += ["canine", "longformer"]
 DECODERS = ["opt", "llama", "qwen2", "qwen3", "mistral", "gemma", "gpt_neox", "phi"]
 ENCODER_DECODERS = ["bart", "mbart", "plbart", "t5", "mt5"]
 EVERY = [*ENCODERS, *BEFORE, *OTHERS, *DECODERS, *ENCODER_DECODERS]
@@ -38,24 +39,34 @@ def test_every_architecture(pf, settings, tiny, fp32, without_picture, kind, cap
     assert right == pytest.approx(results("out")["test_accuracy"])
 
 
-@pytest.mark.parametrize("kind", ["xlm-roberta", "gpt2", "bart", "canine"])
+@pytest.mark.parametrize(
+    ("kind", "classes", "layer"),
+    [
+        ("xlm-roberta", 2, "classifier.out_proj.weight"),
+        # Layers of the body have 16 outputs, too.
+        ("xlm-roberta", 16, "classifier.out_proj.weight"),
+        ("gpt2", 2, "score.weight"),
+        ("bart", 2, "classification_head.out_proj.weight"),
+        ("canine", 2, "classifier.weight"),
+    ],
+)
 def test_what_is_solved_for_is_the_heads_output_layer(
-    pf, settings, tiny, monkeypatch, kind
+    pf, settings, tiny, without_picture, kind, classes, layer
 ):
     """The body is the same with and without FIT_HEAD, the output layer is not."""
-    layers = {
-        "xlm-roberta": "classifier.out_proj.weight",
-        "gpt2": "score.weight",
-        "bart": "classification_head.out_proj.weight",
-        "canine": "classifier.weight",
-    }
+    rows = [(text, i % classes) for i, (text, _) in enumerate(uneven_reviews(80))]
+    files = {"train": write_csv("classes.csv", rows)}
     for fit_head in (True, False):
-        edits = {"MODEL_NAME": tiny(kind), "OUTPUT_DIR": f"fit-{fit_head}"}
+        edits = {
+            "MODEL_NAME": tiny(kind),
+            "DATA_FILES": files,
+            "OUTPUT_DIR": f"fit-{fit_head}",
+        }
         pf.edit(**settings | edits, FIT_HEAD=fit_head).main()
     solved = load_file("fit-True/model.safetensors")
     trained = load_file("fit-False/model.safetensors")
     changed = {name for name in solved if not torch.equal(solved[name], trained[name])}
-    assert {name for name in changed if name.endswith("weight")} == {layers[kind]}
+    assert {name for name in changed if name.endswith("weight")} == {layer}
 
 
 def test_a_model_that_overflows_in_bf16_trains_in_fp32(pf, built, monkeypatch, capsys):

@@ -208,7 +208,8 @@ def test_columns_that_are_not_used_may_hold_anything(pf):
 def test_labels_that_look_alike_are_one_class(pf, capsys, usual, seldom):
     """The class has the name that is written most often, as it is written there."""
     names = (usual, usual, usual, "other")
-    check_labels(pf, "jsonl", (usual, seldom, usual, "other"), names)
+    # The last one is read first: the seldom spelling comes before the usual one.
+    check_labels(pf, "jsonl", (usual, usual, seldom, "other"), names)
     assert warnings_of(capsys) == []
 
 
@@ -306,6 +307,7 @@ def test_parts_are_disjoint_and_stratified(pf, given):
         (100, (200, 50, 50), (60, 20, 20)),
         (1000, (200, None, 30), (200, 200, 30)),
         (10, (None, None, None), (6, 2, 2)),
+        (4, (None, None, None), (2, 1, 1)),
         (1000, (960, 50, 50), (900, 50, 50)),  # no part takes rows that it will not use
     ],
 )
@@ -332,6 +334,18 @@ def test_the_seed_decides_the_rows(pf):
     again = load(pf, "data.csv", **SMALL, SEED=1)["train"]["text"][:]
     assert set(one) != set(two)
     assert one == again
+
+
+def test_the_order_of_the_files_does_not_matter(pf):
+    files = {}
+    for split in ("train", "validation", "test"):
+        rows = [(f"{text} {split}", label) for text, label in reviews(60)]
+        files[split] = write_csv(f"{split}.csv", rows)
+    dataset = load_files(pf, files, **SMALL)
+    in_another_order = dict(sorted(files.items()))
+    assert list(in_another_order) != list(files)
+    again = load_files(pf, in_another_order, **SMALL)
+    assert rows_of(again) == rows_of(dataset)
 
 
 @pytest.mark.parametrize("column", [ClassLabel(names=["neg", "pos"]), Value("int64")])

@@ -254,7 +254,7 @@ def test_what_the_user_cannot_mend_keeps_its_traceback(pf, settings, monkeypatch
     def slip(*_):
         raise NameError("name 'tainer' is not defined")
 
-    for name in ("training_arguments", "compute_metrics", "tokenize"):
+    for name in ("training_arguments", "compute_metrics", "tokenize", "read_file"):
         with monkeypatch.context() as patch:
             patch.setattr(pf, name, slip)
             with pytest.raises(NameError, match="tainer"):

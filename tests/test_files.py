@@ -33,6 +33,10 @@ def write_tab(path):
     TABLE.to_csv(path, index=False, sep="\t")
 
 
+def write_bar(path):
+    TABLE.to_csv(path, index=False, sep="|")
+
+
 def write_with_a_mark(path):
     TABLE.to_csv(path, index=False, sep=";", encoding="utf-8-sig")
 
@@ -116,6 +120,7 @@ KINDS = [
     ("comma.csv", write_comma),
     ("semicolon.csv", write_semicolon),
     ("tab.csv", write_tab),
+    ("bar.csv", write_bar),
     ("mark.csv", write_with_a_mark),
     ("windows.csv", write_windows),
     ("numbered.csv", write_numbered),
@@ -213,6 +218,13 @@ def test_a_path_may_hold_any_sign(pf, place, kind):
     assert rows_of(load_files(pf, [kind(place)])) == sorted(ROWS)
 
 
+def test_a_name_with_brackets_is_no_pattern(pf):
+    """As a pattern, the name would be that of the other file."""
+    write_comma("tickets[1].csv")
+    write_csv("tickets1.csv", with_labels(("x", "y")))
+    assert rows_of(load(pf, "tickets[1].csv")) == sorted(ROWS)
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_a_folder_may_hold_any_sign(pf, place):
     folder = Path(place).parent
@@ -293,6 +305,17 @@ def test_several_files_are_one_split(pf, files):
     TABLE[20:].to_json("data/b.jsonl", orient="records", lines=True)
     assert rows_of(load_files(pf, files)) == sorted(ROWS)
     assert rows_of(load_files(pf, {"train": files})) == sorted(ROWS)
+
+
+@pytest.mark.parametrize("name", ["one.json", "one.jsonl", "one.csv"])
+def test_a_file_of_one_row(pf, name):
+    write_comma("train.csv")
+    if name == "one.csv":
+        TABLE[:1].to_csv(name, index=False)
+    else:
+        TABLE[:1].to_json(name, orient="records", lines=True)
+    dataset = load_files(pf, {"train": "train.csv", "test": name})
+    assert dataset["test"]["text"][:] == [ROWS[0][0]]
 
 
 def test_a_pattern_is_a_data_set(pf):
@@ -398,6 +421,12 @@ def test_a_folder_holds_other_things_too(pf):
     write_comma("folder/train.csv")
     for other in ("train.py", "train.log", "train.md", "test.sh", "test.png"):
         Path("folder", other).write_text("print('this is not data')\n")
+    assert rows_of(load(pf, "folder")) == sorted(ROWS)
+
+
+def test_a_folder_of_one_workbook(pf):
+    Path("folder").mkdir()
+    write_workbook("folder/tickets.xlsx")
     assert rows_of(load(pf, "folder")) == sorted(ROWS)
 
 

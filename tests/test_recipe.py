@@ -46,6 +46,13 @@ HEADS = {
     "albert": ["classifier.weight", "classifier.bias"],
     "gpt2": ["score.weight"],
 }
+TEXTBOOK = {
+    "MEAN_POOLING": False,
+    "FREEZE_EMBEDDINGS": False,
+    "DROPOUT": None,
+    "GROUP_BY_LENGTH": False,
+    "TRUNCATION_SIDE": "right",
+}
 ALL_ROWS = {"TRAIN_SIZE": None, "VALIDATION_SIZE": None, "TEST_SIZE": None}
 
 
@@ -103,6 +110,38 @@ def test_the_deployed_tokenizer_cuts_as_training_did(built, finished, side, kept
         assert len(ids) == 16
         tokens = saved.convert_ids_to_tokens(ids)
         assert set(tokens) - {"[UNK]"} == {"[CLS]", kept, "[SEP]"}
+
+
+def test_how_many_texts_are_cut_is_said(built, capsys):
+    rows = []
+    for i in range(60):
+        text = "the film was good"
+        if i % 10 == 0:
+            text = "the film was good " * 5
+        rows.append((text, i % 2))
+    built(DATA_FILES={"train": write_csv("a.csv", rows)}, **ALL_ROWS)
+    line = "6 of 60 texts reach MAX_LENGTH = 16 tokens; more is cut on the left"
+    assert line in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        ("the film was good", None),
+        ("the plot was good and the story was fine throughout", None),
+        ("电影", "The model does not know 33% of the tokens"),  # [CLS] 电影 [SEP]
+    ],
+)
+def test_tokens_that_the_model_does_not_know_are_a_warning(
+    built, capsys, text, warning
+):
+    rows = [(text, i % 2) for i in range(60)]
+    built(DATA_FILES={"train": write_csv("a.csv", rows)})
+    out = capsys.readouterr().out
+    if warning:
+        assert f"{warning}: choose a MODEL_NAME for your language" in out
+    else:
+        assert "does not know" not in out
 
 
 def test_tokens_that_were_added_get_word_vectors(pf, settings, tiny, capsys):
@@ -163,6 +202,7 @@ def test_the_body_is_the_pretrained_one(built, tiny, capsys):
     for name, weight in base.state_dict().items():
         assert torch.equal(ours[name], weight), name
     assert model.config.id2label == {0: "a", 1: "b", 2: "c"}
+    assert model.config.label2id == {"a": 0, "b": 1, "c": 2}
     in_body = sum(parameter.numel() for parameter in base.parameters())
     in_head = sum(parameter.numel() for parameter in model.parameters()) - in_body
     line = f"{in_body:,} pretrained 主干, {in_head:,} new 分类头"
@@ -243,6 +283,18 @@ def test_dropout_is_the_constant(built, rate):
     assert {layer.p for layer in layers} == {expected}
 
 
+@pytest.mark.parametrize(("rate", "alike"), [(0.0, True), (0.3, False)])
+def test_without_dropout_training_reads_a_text_alike_twice(built, rate, alike):
+    """BART keeps its dropout as a number, not as a layer."""
+    trainer = built("bart", DROPOUT=rate)
+    batch = next(iter(trainer.get_train_dataloader()))
+    trainer.model.train()
+    first = trainer.model(**batch).logits
+    second = trainer.model(**batch).logits
+    assert first.any()
+    assert torch.equal(first, second) == alike
+
+
 @pytest.mark.parametrize("frozen", [True, False])
 def test_the_layers_train_and_the_word_vectors_as_told(
     pf, built, settings, frozen, capsys
@@ -297,11 +349,12 @@ def test_batches_hold_like_lengths_and_the_same_share_of_each_class(built):
     constants = ALL_ROWS | {
         "DATA_FILES": {"train": write_csv("a.csv", rows)},
         "MAX_LENGTH": 64,
+        "BATCH_SIZE": 16,
     }
     trainer = built(**constants)
     batches = lengths_and_labels(trainer)
-    full_batches = batches[: len(trainer.train_dataset) // 8]
-    assert {int(labels.sum()) for _, labels in full_batches} <= {1, 2, 3}
+    full_batches = batches[: len(trainer.train_dataset) // 16]
+    assert {int(labels.sum()) for _, labels in full_batches} <= {3, 4, 5}
     widths = [int(lengths.max()) for lengths, _ in full_batches]
     assert widths != sorted(widths)  # short and long batches take turns
     assert widths != sorted(widths, reverse=True)
@@ -309,6 +362,17 @@ def test_batches_hold_like_lengths_and_the_same_share_of_each_class(built):
     in_random_order = built(**constants, GROUP_BY_LENGTH=False)
     assert taken == sorted(in_random_order.train_dataset["text"])  # no row is lost
     assert padding(trainer) < 0.3 * padding(in_random_order)
+
+
+def test_what_is_tested_is_batched_by_length(built):
+    """The validation, like the test, needs little padding."""
+    files = {"train": write_csv("a.csv", uneven_reviews(240))}
+    trainer = built(DATA_FILES=files, MAX_LENGTH=64, **ALL_ROWS)
+    widths = []
+    for batch in trainer.get_eval_dataloader():
+        widths.append(batch["input_ids"].shape[1])
+    assert widths == sorted(widths, reverse=True)
+    assert widths[0] > 2 * widths[-1]
 
 
 @pytest.mark.parametrize("rows", [5, 20, 29])
@@ -329,14 +393,12 @@ def test_each_epoch_and_each_run_has_the_batches_in_the_same_order(built):
         assert torch.equal(one[0], three[0])
 
 
-def features(trainer, rows):
-    """What the output layer of a tiny BERT is given for each of the rows."""
-    inputs = []
-    layer = trainer.model.classifier
-    hook = layer.register_forward_hook(lambda _, given, __: inputs.append(given[0]))
-    trainer.predict(rows)
+def features(trainer, layer, rows):
+    """What the output layer is given for each of the rows; it is passed on as it is."""
+    hook = layer.register_forward_hook(lambda _, given, __: given[0])
+    passed_on = trainer.predict(rows.remove_columns("label")).predictions
     hook.remove()
-    return torch.cat(inputs).double().numpy()
+    return passed_on.astype(float)
 
 
 def smoothed_loss(logits, labels):
@@ -346,33 +408,46 @@ def smoothed_loss(logits, labels):
     return loss(torch.tensor(logits), torch.tensor(labels)).item()
 
 
-@pytest.mark.parametrize("class_weights", [None, "balanced"])
+@pytest.mark.parametrize(
+    ("family", "layer_name", "class_weights"),
+    [
+        ("bert", "classifier", None),
+        ("bert", "classifier", "balanced"),
+        ("gpt2", "score", None),  # it has no bias
+    ],
+)
 def test_the_head_is_solved_on_all_labelled_rows_but_those_of_the_test(
-    finished, fp32, class_weights
+    finished, fp32, family, layer_name, class_weights
 ):
     files = {"train": write_csv("a.csv", uneven_reviews(240))}
     trainer = finished(
+        family,
         DATA_FILES=files,
         TRAIN_SIZE=150,
         VALIDATION_SIZE=40,
         CLASS_WEIGHTS=class_weights,
     )
     train, validation = trainer.train_dataset, trainer.eval_dataset
-    x_train, x_validation = features(trainer, train), features(trainer, validation)
+    layer = trainer.model.get_submodule(layer_name)
+    has_bias = layer.bias is not None
+    x_train = features(trainer, layer, train)
+    x_validation = features(trainer, layer, validation)
     x = np.concatenate([x_train, x_validation])
     labels = np.array([*train["label"], *validation["label"]])
     row_weights = np.ones(len(labels))
     if class_weights == "balanced":
         row_weights = len(labels) / 2 / np.bincount(labels)[labels]
     # The penalty comes from the training rows, then all rows are solved for.
-    first = RidgeCV(np.logspace(-3, 5, 33))
+    first = RidgeCV(np.logspace(-3, 5, 33), fit_intercept=has_bias)
     first.fit(x_train, np.eye(2)[train["label"]], row_weights[:150])
-    ridge = Ridge(first.alpha_).fit(x, np.eye(2)[labels], row_weights)
-    weight = trainer.model.classifier.weight.detach().numpy()
-    bias = trainer.model.classifier.bias.detach().numpy()
+    ridge = Ridge(first.alpha_, fit_intercept=has_bias)
+    ridge.fit(x, np.eye(2)[labels], row_weights)
+    weight = layer.weight.detach().numpy()
     scale = np.linalg.norm(weight) / np.linalg.norm(ridge.coef_)
     assert weight == pytest.approx(scale * ridge.coef_, rel=1e-3, abs=1e-4)
-    assert bias == pytest.approx(scale * ridge.intercept_, rel=1e-3, abs=1e-3)
+    if has_bias:
+        bias = layer.bias.detach().numpy()
+        assert bias == pytest.approx(scale * ridge.intercept_, rel=1e-3, abs=1e-3)
     # The scale suits the answers to rows that the solution had not seen: no other
     # factor does better.
     answers = first.predict(x_validation)
@@ -395,13 +470,7 @@ def test_a_model_without_an_output_layer_keeps_its_head(built, pf, capsys):
 
 
 def test_everything_switched_off_is_the_plain_recipe(built):
-    trainer = built(
-        MEAN_POOLING=False,
-        FREEZE_EMBEDDINGS=False,
-        DROPOUT=None,
-        GROUP_BY_LENGTH=False,
-        TRUNCATION_SIDE="right",
-    )
+    trainer = built(**TEXTBOOK)
     assert all(p.requires_grad for p in trainer.model.parameters())
     assert trainer.compute_loss_func is None
     assert trainer.model.classifier.weight.any()
@@ -531,11 +600,28 @@ def test_the_labels_of_the_test_change_nothing_that_is_saved(pf, settings):
     assert weights("true") == weights("swapped")
 
 
-def test_the_seed_decides_and_the_same_seed_ends_alike(pf, settings):
+@pytest.mark.parametrize("constants", [{}, TEXTBOOK], ids=["shipped", "textbook"])
+def test_the_seed_decides_and_the_same_seed_ends_alike(
+    pf, settings, without_picture, constants
+):
     for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
-        pf.edit(**settings | {"OUTPUT_DIR": folder, "SEED": seed}).main()
+        edits = {"OUTPUT_DIR": folder, "SEED": seed}
+        pf.edit(**settings | constants | edits).main()
     assert weights("a") == weights("b")
     assert weights("a") != weights("c")
+
+
+@pytest.mark.parametrize(
+    ("abilities", "bf16"),
+    [
+        ({"avx512_bf16": True}, True),
+        ({"avx512_bf16": False, "amx_bf16": True}, True),
+        ({"avx2": True, "avx512_f": True}, False),
+    ],
+)
+def test_bf16_is_for_cpus_that_multiply_it(built, monkeypatch, abilities, bf16):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)
+    assert built().args.bf16 == bf16
 
 
 def test_a_cpu_that_multiplies_bf16_trains_in_bf16(pf, finished, monkeypatch):
@@ -781,13 +867,14 @@ def test_the_picture_of_all_kinds_of_names(pf, settings, recwarn, names):
 def test_the_picture_is_the_same_in_whatever_order_fonts_are_found(
     pf, answered, monkeypatch
 ):
+    test = {}  # the names hold a sign that several fonts have, but not the usual one
+    for text, (label, answer, confidence) in TWO.items():
+        test[text] = (f"{label} \u23e0", f"{answer} \u23e0", confidence)
     pictures = []
-    fonts = pf.font_manager.get_font_names()
+    fonts = pf.font_manager.fontManager.ttflist
     for found in (fonts, fonts[::-1]):
-        monkeypatch.setattr(
-            pf.font_manager, "get_font_names", lambda found=found: found
-        )
-        answered(TWO)
+        monkeypatch.setattr(pf.font_manager.fontManager, "ttflist", found)
+        answered(test)
         pictures.append(Path("out/results.png").read_bytes())
     assert pictures[0] == pictures[1]
 
@@ -832,6 +919,23 @@ def test_the_card_lists_the_recipe(pf, settings):
 def test_a_learning_rate_of_ones_own_survives_the_fallback(pf):
     assert pf.choose_source()[1:] == (pf.EMBEDDED_DATA, 2e-4)
     assert pf.edit(LEARNING_RATE=1e-4).choose_source()[1:] == (pf.EMBEDDED_DATA, 1e-4)
+
+
+def test_the_embedded_default_trains_as_it_says(pf, finished):
+    """The rate that is said is used, and the card names what was used."""
+    shipped = {
+        "MODEL_NAME": pf.MODEL_NAME,
+        "DATA_FILES": None,
+        "LEARNING_RATE": pf.LEARNING_RATE,
+        "TRAIN_SIZE": 16,
+    }
+    trainer = finished(**shipped)
+    assert trainer.args.learning_rate == 2e-4
+    card = Path("out/README.md").read_text(encoding="utf-8")
+    assert '"LEARNING_RATE": 0.0002' in card
+    assert "NOT IMDB" in card
+    assert "distilbert" not in card
+    assert "stanfordnlp/imdb" not in card
 
 
 @pytest.mark.parametrize(

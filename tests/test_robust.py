@@ -294,8 +294,19 @@ def terminate():
     time.sleep(3.2)  # Trainer waits for 3 seconds before it saves
 
 
-def test_sigterm_leaves_a_checkpoint_and_ends_with_143(train):
-    handler = signal.getsignal(signal.SIGTERM)
+@pytest.fixture
+def handler():
+    """What handles SIGTERM before and after a run: it ends the run, not the tests."""
+
+    def end(*_):
+        raise Killed
+
+    before = signal.signal(signal.SIGTERM, end)
+    yield end
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_sigterm_leaves_a_checkpoint_and_ends_with_143(train, handler):
     code, out, _ = train(at=6, event=terminate)
     assert code == 143
     assert f"SIGTERM: stopped 已停止; {GO_ON}" in out
@@ -363,13 +374,12 @@ def test_an_interruption_is_one_line_and_the_run_goes_on(
     assert (end, going_on(out), steps) == (0, 4, 15 - 4)
 
 
-def test_a_kernel_is_left_as_it_was_found(train, pf):
+def test_a_kernel_is_left_as_it_was_found(train, pf, handler):
     """After an interruption, too, the Hub is asked again."""
     offline = pf.huggingface_hub.constants
     before = offline.HF_HUB_OFFLINE, pf.datasets.config.HF_HUB_OFFLINE
     offline.HF_HUB_OFFLINE = False
     pf.datasets.config.HF_HUB_OFFLINE = False
-    handler = signal.getsignal(signal.SIGTERM)
     for interrupted in (True, False):
         if interrupted:
             train(at=6, event=press_ctrl_c)
