@@ -1324,7 +1324,7 @@ def check_loading(model, tokenizer, loading):
     in_body = model.num_parameters() - in_head
     log.info(f"  parameters 参数: {in_body:,} pretrained 主干, {in_head:,} new 分类头")
     word_vectors = find_word_vectors(model)
-    if word_vectors is not None and len(tokenizer) > word_vectors.num_embeddings:
+    if word_vectors is not None and len(tokenizer) > len(word_vectors.weight):
         with silenced("transformers.modeling_utils"):
             model.resize_token_embeddings(len(tokenizer))
         log.info(

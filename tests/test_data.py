@@ -195,6 +195,7 @@ def test_columns_that_are_not_used_may_hold_anything(pf):
         ("ab", "ab\u200e"),  # marks of the direction of writing
         ("ab", "\u202aab\u202c"),
         ("ab", "\u2066ab\u2069"),
+        ("ab", "\u200cab\u200d"),  # what joins letters or keeps them apart, at the ends
         ("é", "e\u0301"),  # an accent as a sign of its own
         ("e\u0301", "é"),
         ("긍정", "\u1100\u1173\u11bc\u110c\u1165\u11bc"),
