@@ -53,8 +53,7 @@ DATA_FILES = None
 # The column to read, and the column to predict. 要读的文本列，和要预测的标签列。
 TEXT_COLUMN = "text"
 LABEL_COLUMN = "label"
-# New names for the classes, in order; None keeps the names in the data.
-# 按顺序给各类起的新名称；None 沿用数据里的名称。
+# New names for the classes, in order; None: the data's. 各类的新名称；None 沿用数据里的。
 LABEL_NAMES = None
 
 # Rows for training, validation and testing; None uses all that there are.
@@ -93,32 +92,25 @@ CLASS_WEIGHTS = None
 # NUM_EPOCHS = 3，LEARNING_RATE = 5e-5，DROPOUT = None，TRAIN_SIZE = None（样本上万时，再设
 # MEAN_POOLING = FREEZE_EMBEDDINGS = False）。
 
-# Six ideas, explained in the lesson's last chapter, each with its textbook value.
-# 六个技巧，课程最后一章逐个讲解；每个都注明常规取值。
-# Which side of a long text is cut off: "left" keeps its end. Textbook: "right".
-# 长文本截掉哪一侧："left" 保留结尾。常规："right"。
-TRUNCATION_SIDE = "left"
-# The first token, which the head reads, starts with the average of all mixed in.
-# Textbook: False.
-# 分类头读的是第一个 token，让它一开始就混入全部 token 的平均。常规：False。
-MEAN_POOLING = True
-# After training, the output layer is computed anew. Textbook: False.
-# 训练之后，重新计算输出层。常规：False。
-FIT_HEAD = True
-# Word vectors (embeddings, one for each token number) stay unchanged. Textbook: False.
-# 词向量（每个 token 编号对应一个）保持预训练的值。常规：False。
-FREEZE_EMBEDDINGS = True
-# The share of activations zeroed at random. Textbook: None, the model's own.
-# 随机置零的激活值比例。常规：None，即模型自带的值。
-DROPOUT = 0.0
-# Batches are grouped by length, with the same share of each class. Textbook: False.
-# 按长度分批，每批各类比例一致。常规：False。
-GROUP_BY_LENGTH = True
+# Six ideas, explained in the lesson's last chapter. 六个技巧，课程最后一章逐个讲解。
+# Which side of a long text is cut off: "left" keeps its end. 长文本截掉哪一侧。
+TRUNCATION_SIDE = "left"  # textbook 常规: "right"
+# [CLS], the token that the head reads, starts with the average of all tokens mixed in.
+# 分类头读的是 [CLS] 这个 token，让它一开始就混入全部 token 的平均。
+MEAN_POOLING = True  # textbook 常规: False
+# After training, the output layer is computed anew. 训练之后，重新计算输出层。
+FIT_HEAD = True  # textbook 常规: False
+# Word vectors (embeddings, one for each token number) stay as pretrained.
+# 词向量（每个 token 编号对应一个）保持预训练的值。
+FREEZE_EMBEDDINGS = True  # textbook 常规: False
+# The share of activations zeroed at random; None is the model's own. 随机置零的激活值比例。
+DROPOUT = 0.0  # textbook 常规: None
+# Batches by length, each with the same share of each class. 按长度分批，每批各类比例一致。
+GROUP_BY_LENGTH = True  # textbook 常规: False
 
 # Live curves: "tensorboard", "trackio", "wandb"; install it first. 实时曲线，要先装好。
 REPORT_TO = "none"
-# The same seed on the same machine gives the same result (on a GPU, nearly).
-# 同一台机器上，种子相同，结果就相同（GPU 上可能略有出入）。
+# Same seed, same machine, same result (nearly, on a GPU). 同机同种子，结果就相同。
 SEED = 42
 # The folder for the model and the results. 存放模型和结果的文件夹。
 OUTPUT_DIR = "./finetune-output"

@@ -166,7 +166,7 @@ def label_new_rows(half, monkeypatch):
 
 def test_the_chinese_workbook_to_the_labelled_one(pf, run, tmp_path, monkeypatch):
     """The 中文 half as a user follows it, against a Hub that has a Chinese model."""
-    (block,) = blocks(CHINESE, "python", "MODEL_NAME = ")
+    block = blocks(CHINESE, "python", "MODEL_NAME = ")[0]
     constants = edited(block)
     labels = write_tickets(CHINESE, constants["DATASET_NAME"], "内容,类别")
     save_tiny_chinese_bert(tmp_path / "hub/models/bert-base-chinese")
@@ -183,7 +183,7 @@ def test_the_chinese_workbook_to_the_labelled_one(pf, run, tmp_path, monkeypatch
 
 
 def test_the_english_workbook_to_the_labelled_one(pf, tiny, monkeypatch):
-    (block,) = blocks(ENGLISH, "python", "MODEL_NAME = ")
+    block = blocks(ENGLISH, "python", "MODEL_NAME = ")[0]
     labels = write_tickets(ENGLISH, "tickets.xlsx", "text,label")
     pf.edit(**edited(block) | {"MODEL_NAME": tiny(), "MAX_LENGTH": 32}).main()
     pd.DataFrame({"text": ["My card.", "The map."] * 20}).to_excel("new_tickets.xlsx")
