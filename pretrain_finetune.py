@@ -1017,8 +1017,6 @@ def read_csv(path, as_text):
 
     读取 CSV，分隔符可以是逗号、分号、制表符或竖线。
     """
-    # A byte order mark or none, both will do. 有没有 BOM 都行。
-    as_text = as_text | {"encoding": "utf-8-sig"}
     for separator in (";", "\t", "|", ","):
         header = pd.read_csv(path, sep=separator, nrows=0, **as_text)
         if {TEXT_COLUMN, LABEL_COLUMN} & set(header.columns.str.strip()):
@@ -1092,25 +1090,21 @@ def check_rows(parts, names):
     """Log what is odd in the rows, though no error. 提示数据里可疑、但不算错误的地方"""
     train, test = parts["train"], parts["test"]
     require(train["label"].nunique() > 1, TOO_FEW)
-    pairs = pd.concat(parts)[["text", "label"]].drop_duplicates()
     names = pd.Series(names, dtype=str)
     plain_names = names.str.casefold()
+    untrained = names[~names.isin(train["label"])]
+    alike = names[plain_names.duplicated(keep=False)]
+    leaked = test["text"][test["text"].isin(train["text"])]
+    pairs = pd.concat(parts)[["text", "label"]].drop_duplicates()
+    disputed = pairs["text"][pairs["text"].duplicated()]
     findings = {
-        "classes without a training row 没有训练样本的类别": names[
-            ~names.isin(train["label"])
-        ],
-        "classes that differ in case only 仅大小写不同的类别": names[
-            plain_names.duplicated(keep=False)
-        ],
+        "classes without a training row 没有训练样本的类别": untrained,
+        "classes that differ in case only 仅大小写不同的类别": alike,
         "class that may stand for a gap 可能其实是缺失的类别": names[
             plain_names == "nan"
         ],
-        "texts of test are in train too (leakage) 测试文本也在训练集里（数据泄漏）": test[
-            "text"
-        ][test["text"].isin(train["text"])],
-        "texts with two labels 标了两种标签的文本": pairs["text"][
-            pairs["text"].duplicated()
-        ],
+        "texts of test are in train too (leakage) 测试文本也在训练集里（数据泄漏）": leaked,
+        "texts with two labels 标了两种标签的文本": disputed,
     }
     for finding, found in findings.items():
         if len(found):

@@ -381,8 +381,8 @@ MUTANTS = [
         "test_data.py::test_what_is_odd_is_one_warning",
     ),
     Mutant(
-        '"text"\n        ][test["text"].isin(train["text"])]',
-        '"text"\n        ][test["text"].isin([])]',
+        '[test["text"].isin(train["text"])]',
+        '[test["text"].isin([])]',
         "Texts of the test that were trained on are not reported.",
         "test_data.py::test_doubled_rows_leak_into_the_test",
     ),
@@ -1249,7 +1249,7 @@ MUTANTS = [
         "        if cause not in words:\n",
         "        if False:\n",
         "An error only says that something went wrong.",
-        "test_forms.py test_files.py::test_a_configuration_that_is_missing_is_named",
+        "test_errors.py::test_the_cause_behind_a_librarys_error_is_said",
     ),
     Mutant(
         '{what}: {words}") from None',
@@ -1290,7 +1290,9 @@ def run_here(folder, tests):
     # These are imported again, from this folder.
     for name in ("benchmark", "conftest", "models", "pretrain_finetune"):
         del sys.modules[name]
-    sys.exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", *tests]))
+    code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", *tests])
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def run_tests(program, tests):

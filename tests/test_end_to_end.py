@@ -168,3 +168,13 @@ def test_own_choice_never_falls_back_and_a_terminal_may_lack_chinese(run, tmp_pa
     name = "'distilbert-base-uncased'"
     assert last.startswith(f"error: cannot load ???? MODEL_NAME = {name}")
     assert not list(Path(tmp_path, "finetune-output").iterdir())
+
+
+def test_without_a_hub_the_libraries_do_not_ask_it_again(pf, monkeypatch):
+    """Otherwise each of them would retry for 23 seconds."""
+    monkeypatch.setattr(pf.huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(pf.datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(pf, "hub_is_up", lambda: False)
+    pf.edit(MODEL_NAME="nobody/nothing").choose_source()
+    assert pf.huggingface_hub.constants.HF_HUB_OFFLINE
+    assert pf.datasets.config.HF_HUB_OFFLINE

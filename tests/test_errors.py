@@ -261,6 +261,17 @@ def test_what_the_user_cannot_mend_keeps_its_traceback(pf, settings, monkeypatch
                 pf.edit(**settings).main()
 
 
+def test_the_cause_behind_a_librarys_error_is_said(error, pf, monkeypatch):
+    """Some errors only say that something went wrong."""
+
+    def fail(_):
+        raise ValueError("something went wrong") from OSError("a reason")
+
+    monkeypatch.setattr(pf, "read_file", fail)
+    line, _ = error()
+    assert "something went wrong a reason" in line
+
+
 def test_a_misspelt_constant_is_named(pf, settings, monkeypatch):
     monkeypatch.setattr(pf, "TRAIN_SIZ", 5, raising=False)
     with pytest.raises(pf.FinetuneError, match="TRAIN_SIZ: TRAIN_SIZE?"):

@@ -71,13 +71,14 @@ def no_error(outputs):
 
 
 def assert_one_line(error, words):
-    """The error is the program's own, one line, and what a library raised is not shown."""
+    """The error is the program's own, one line; where it came from is not shown."""
     assert error.ename == "FinetuneError"
     assert words in error.evalue
     assert "\n" not in error.evalue
     traceback = "\n".join(error.traceback)
     assert "During handling" not in traceback
     assert "site-packages" not in traceback
+    assert traceback.count("pretrain_finetune.py") <= 1
 
 
 @pytest.fixture(scope="module")
