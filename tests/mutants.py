@@ -296,10 +296,10 @@ MUTANTS = [
         "test_data.py::test_long_numbers_stay_apart_beside_gaps",
     ),
     Mutant(
-        'as_text | {"encoding": "utf-8-sig"}',
-        'as_text | {"encoding": "latin-1"}',
-        "A Chinese CSV that is not UTF-8 is trained on as nonsense.",
-        "test_forms.py::test_the_usual_causes_get_their_advice",
+        "        huggingface_hub.constants.HF_HUB_OFFLINE = True\n",
+        "        huggingface_hub.constants.HF_HUB_OFFLINE = False\n",
+        "Without a Hub, each load asks it again and again for 23 seconds.",
+        "test_end_to_end.py::test_without_a_hub_the_libraries_do_not_ask_it_again",
     ),
     Mutant(
         'for separator in (";", "\\t", "|", ","):',
