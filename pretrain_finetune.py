@@ -473,13 +473,13 @@ def predict(texts):
 # 结尾胜过只看开头。新闻、工单开头就说正事，请用 "right"。
 
 
-# GROUP_BY_LENGTH, +0.008, and much less time on short texts. Problem: a batch
+# GROUP_BY_LENGTH, +0.008, and less padding. Problem: a batch
 # is as long as its longest text, and the rest is padding, wasted work; a batch
 # of mostly positive texts pushes all answers towards positive. Idea: sort the rows by
 # length, then interleave the classes evenly. A batch takes its share of each class,
 # from the same place in that class's order of lengths. The batches are shuffled once.
 # Switch it off if one class has much longer texts: a batch then mixes long and short.
-# GROUP_BY_LENGTH，+0.008，短文本的训练时间大减。问题：同一批都要填充到最长的那条，填充
+# GROUP_BY_LENGTH，+0.008，填充也更少。问题：同一批都要填充到最长的那条，填充
 # 部分白算；一批里正面的居多，就会把所有答案往正面推。做法：按长度排序，再让各类均匀穿插：最短的一批，
 # 由正面里最短的几条和负面里最短的几条组成，往后类推；批的顺序打乱一次。若某一类的文本明显更长，应关闭，
 # 否则同一批里会长短混杂。
@@ -538,11 +538,11 @@ def start_with_averages(model, new_weights):
     log.info("  the top layer starts with uniform attention 顶层从均匀注意力开始")
 
 
-# FREEZE_EMBEDDINGS, −0.001, but faster. A small training set holds a
+# FREEZE_EMBEDDINGS, −0.001, but less work. A small training set holds a
 # fraction of the vocabulary's 30,000 word pieces; training would move those alone, away
 # from their synonyms. Frozen, a third of DistilBERT's weights need no gradient. Switch
 # it off with ample data, or where rare words matter.
-# FREEZE_EMBEDDINGS，−0.001，但更快。小训练集只含三万个子词中的一小部分，训练只会改动这些
+# FREEZE_EMBEDDINGS，−0.001，但计算更少。小训练集只含三万个子词中的一小部分，训练只会改动这些
 # 子词的向量，使它们与同义词脱节。
 # 冻结之后，DistilBERT 三分之一的权重不必算梯度。数据充足，或生僻词很重要时关闭。
 def freeze_word_vectors(model):
@@ -554,10 +554,11 @@ def freeze_word_vectors(model):
         word_vectors.requires_grad_(False)
 
 
-# DROPOUT 0, +0.003, and faster. Dropout zeroes a share of the activations at random,
+# DROPOUT 0, +0.003. Dropout zeroes a share of the activations at random,
 # against overfitting. A short run has no time to overfit, and learns faster without it;
 # a long run is better with it.
-# DROPOUT 0，+0.003，也更快。Dropout 随机置零一部分激活值，防止过拟合。短训练来不及过拟合，关掉它学得更快；长训练用它更好。
+# DROPOUT 0，+0.003。Dropout 随机置零一部分激活值，防止过拟合。短训练来不及过拟合，关掉它学得更快；
+# 长训练用它更好。
 def set_dropout(model):
     """Set the model's dropout to DROPOUT. 把模型的 dropout 设为 DROPOUT"""
     for module, name in find_dropouts(model):
@@ -1087,7 +1088,10 @@ def take_columns(table, split):
 
 
 def check_rows(parts, names):
-    """Log what is odd in the rows, though no error. 提示数据里可疑、但不算错误的地方"""
+    """Raise FinetuneError if one class is left; log what else is odd in the rows.
+
+    训练集只剩一个类别时抛出 FinetuneError；另外提示数据里可疑的地方。
+    """
     train, test = parts["train"], parts["test"]
     require(train["label"].nunique() > 1, TOO_FEW)
     names = pd.Series(names, dtype=str)
