@@ -26,9 +26,7 @@ workshop, with everything that the lesson calls but does not define.
 没有命令行参数：改常量，再运行。前半是课程，后半是工具函数：课程里调用而没有定义的，都在那里。
 """
 
-# What only the workshop needs is imported there. 只有工具函数用到的库，在那里才导入。
-import time
-
+# What only the workshop needs is imported there. 只有后半用到的库，到后半再导入。
 import datasets
 import numpy as np
 import torch
@@ -56,8 +54,8 @@ LABEL_COLUMN = "label"
 # New names for the classes, in order; None: the data's. 各类的新名称；None 沿用数据里的。
 LABEL_NAMES = None
 
-# Rows for training, validation and testing; None uses all that there are.
-# 训练、验证、测试各用多少样本（一行一个样本）；None 表示有多少用多少。
+# Rows for each part; None: all. A part that the data lack is cut from train (a fifth).
+# 各用多少样本（一行一个）；None 表示全部。数据里没有的部分从训练集切出，最多五分之一。
 TRAIN_SIZE = 200
 VALIDATION_SIZE = 50
 TEST_SIZE = 50
@@ -87,30 +85,26 @@ CLASS_WEIGHTS = None
 
 # Two ready settings: *short*, as shipped (200 rows, one epoch); *long*, for about 1,000
 # rows or more: NUM_EPOCHS = 3, LEARNING_RATE = 5e-5, DROPOUT = None, TRAIN_SIZE = None
-# (and with 10,000 rows or more, MEAN_POOLING = FREEZE_EMBEDDINGS = False).
-# 两套现成设置：短训练，即默认值（200 个样本、一轮）；长训练，适合约一千个样本以上：
-# NUM_EPOCHS = 3，LEARNING_RATE = 5e-5，DROPOUT = None，TRAIN_SIZE = None（样本上万时，再设
-# MEAN_POOLING = FREEZE_EMBEDDINGS = False）。
+# (and with 10,000 rows or more, MEAN_POOLING = False).
+# 两套现成设置：短训练，即默认值（200 个样本、一轮）；长训练，样本上千时用：NUM_EPOCHS = 3，
+# LEARNING_RATE = 5e-5，DROPOUT = None，TRAIN_SIZE = None（样本上万时，再设 MEAN_POOLING = False）。
 
-# Six ideas, explained in the lesson's last chapter. 六个技巧，课程最后一章逐个讲解。
-# Which side of a long text is cut off: "left" keeps its end. 长文本截掉哪一侧。
+# Five ideas, explained in the lesson's last chapter. 五个技巧，课程最后一章逐个讲解。
+# Which side of a long text is cut off: "left" keeps its end. 长文本截哪侧：left 保留结尾。
 TRUNCATION_SIDE = "left"  # textbook 常规: "right"
-# [CLS], the token that the head reads, starts with the average of all tokens mixed in.
-# 分类头读的是 [CLS] 这个 token，让它一开始就混入全部 token 的平均。
+# The head reads [CLS], a token put before each text; here the average of all is added.
+# 分类头只读文本开头自动加上的 [CLS]；这里让它一开始就混入全部 token 的平均。
 MEAN_POOLING = True  # textbook 常规: False
 # After training, the output layer is computed anew. 训练之后，重新计算输出层。
 FIT_HEAD = True  # textbook 常规: False
-# Word vectors (embeddings, one for each token number) stay as pretrained.
-# 词向量（每个 token 编号对应一个）保持预训练的值。
-FREEZE_EMBEDDINGS = True  # textbook 常规: False
-# The share of activations zeroed at random; None is the model's own. 随机置零的激活值比例。
+# Share of activations zeroed at random (None: the model's). 随机置零的比例，None 随模型。
 DROPOUT = 0.0  # textbook 常规: None
 # Batches by length, each with the same share of each class. 按长度分批，每批各类比例一致。
 GROUP_BY_LENGTH = True  # textbook 常规: False
 
 # Live curves: "tensorboard", "trackio", "wandb"; install it first. 实时曲线，要先装好。
 REPORT_TO = "none"
-# Same seed, same machine, same result (nearly, on a GPU). 同机同种子，结果就相同。
+# Same seed, same machine, same result (nearly, on a GPU). 同机同种子，结果相同（GPU 近似）。
 SEED = 42
 # The folder for the model and the results. 存放模型和结果的文件夹。
 OUTPUT_DIR = "./finetune-output"
@@ -128,12 +122,12 @@ def main():
     """Run the whole workflow; return the test scores, name → number. 跑完全流程，返回测试分数"""
     check_constants()
     device_count = pick_device()
-    # As set, or an offline stand-in for the shipped ones. 常量的值；默认的取不到时用离线备用。
+    # As set; offline, stand-ins for the default ones. 常量的值；默认的取不到时用离线备用。
     model_name, dataset_name, learning_rate = choose_source()
 
     log.info("----- 1/6 Load the data 加载数据 -----")
     dataset = load_data(dataset_name)
-    # Its name stands for settings and texts. 名称由设置和文本决定，中断后据此接着训练。
+    # Named by settings and texts, to resume by. 以设置和文本命名，中断后据此接着训练。
     run_folder = name_run_folder(dataset, learning_rate, device_count)
 
     log.info("----- 2/6 Tokenize 分词 -----")
@@ -142,18 +136,14 @@ def main():
     if GROUP_BY_LENGTH:
         dataset["train"] = group_by_length(dataset["train"], BATCH_SIZE * device_count)
 
-    log.info(
-        "----- 3/6 Model: pretrained body, new head 模型：预训练主干，新分类头 -----"
-    )
+    log.info("----- 3/6 Model: pretrained body, new head 模型：换上新分类头 -----")
     label_names = dataset["train"].features["label"].names
     model, new_weights = load_model(model_name, tokenizer, label_names)
     if MEAN_POOLING:
         start_with_averages(model, new_weights)
-    if FREEZE_EMBEDDINGS:
-        freeze_word_vectors(model)
     if DROPOUT is not None:
         set_dropout(model)
-    # A trial run of one text: will 16 bits (bf16) do? 先试跑一条文本：能否用 16 位的 bf16？
+    # May the arithmetic be 16 bits (bf16)? Try one text. 能否用 16 位（bf16）运算？先试一条。
     bf16 = try_reading(model, tokenizer, dataset["train"][0]["text"])
 
     log.info("----- 4/6 Fine-tune 微调 -----")
@@ -188,8 +178,7 @@ def load_data(dataset_name):
     Returns a `DatasetDict`; its columns are `text`, and `label`, a number with a name.
     读取数据，分成训练、验证、测试三份；返回 DatasetDict，含 text 和 label（带名称的编号）两列。
     """
-    # A pandas table: text, label, split (the part it came in).
-    # 一张 pandas 表：text、label、split（数据自带的划分）。
+    # A pandas table: text, label, split. 一张 pandas 表：文本、标签、数据自带的划分。
     rows = read_rows(dataset_name)
     names = rows["label"].cat.categories.tolist()
     parts = split_rows(rows)
@@ -208,12 +197,12 @@ def load_data(dataset_name):
 def split_rows(rows):
     """Decide which rows train, validate and test. Returns part → table.
 
-    A part missing from the data is cut from the training rows: its _SIZE (None: a
-    fifth), but at most a fifth. 数据里没有的部分从全部训练样本里切出：取各自的 _SIZE 个（None
-    为五分之一），但最多五分之一。返回 部分 → 表。
+    A part that the data lack is cut from the training rows: as many as its _SIZE says,
+    at most a fifth (None: a fifth).
+    数据里没有的部分从训练样本里切出：按它的 _SIZE 取，最多五分之一（None 取五分之一）。返回 部分 → 表。
     """
     # Data sets are often stored sorted: IMDB's first 200 rows are all negative. So the
-    # rows are shuffled, then the classes interleaved: each slice is stratified.
+    # rows are shuffled, the classes interleaved: any slice has the same share of each.
     # 数据集常按标签排好：IMDB 的前 200 行全是负面。打乱，再让各类均匀穿插：任取一段，比例都一致。
     rows = rows.sample(frac=1, random_state=SEED)
     rows = spread_classes(rows, ["split", "label"])
@@ -256,9 +245,9 @@ def tokenize(dataset, tokenizer):
     that share a batch must be equally long: later the shorter ones get padding, which
     `attention_mask` (1 for a token, 0 for padding) hides from the model. `length`
     counts tokens. Returns the `DatasetDict` with these columns added.
-    把文本变成 input_ids，即子词在词表里的编号，如上例（BERT uncased 词表；[CLS] 和 [SEP] 是自动
-    加上的特殊 token）。同一批文本必须一样长，短的在组批时填充；attention_mask 为 1 表示真实 token，
-    0 表示填充，模型看不到。length 是 token 数。返回加上这些列的 DatasetDict。
+    把文本变成 input_ids，即子词在词表里的编号，例如 wonderful 是 6919（BERT uncased 词表）；[CLS]
+    和 [SEP] 是自动加上的特殊 token。同一批文本必须一样长，短的在组批时填充；attention_mask 为 1
+    表示真实 token，0 表示填充，模型看不到。length 是 token 数。返回加上这些列的 DatasetDict。
     """
 
     def to_ids(batch):
@@ -273,18 +262,17 @@ def tokenize(dataset, tokenizer):
     return dataset
 
 
-# ---- 3. Model:
-# pretrained body, new head 模型：预训练主干，新分类头 ----
+# ---- 3. Model: pretrained body, new head 模型：预训练主干，新分类头 ----
 # The body was pretrained on a large corpus, BERT's by predicting masked words, which
 # needs no labels (self-supervised). Its knowledge carries over to a new task: transfer
 # learning. It turns each token into a vector. The new head reads the vector of the
-# first token, [CLS]: by an output layer, in some models with a hidden layer before it.
-# Each class gets a number, its logit, and the highest is the answer; softmax turns the
-# logits into confidences that sum to 1.
+# first token, [CLS]. Its output layer (in some models, after a hidden layer) gives each
+# class a number, the logit, and the highest is the answer; softmax turns the logits
+# into confidences that sum to 1.
 # 主干先在大规模语料上做自监督预训练（BERT 是预测被遮住的词，不需要标签），学到的知识可以用到新任务上，
 # 这就是迁移学习。主干把每个 token 变成一个向量；新的分类头读第一个 token（[CLS]）的向量，由输出层
-# 组成，有的模型在它之前还有一个隐藏层。它给每个类别一个得分（logit），最高者就是答案；softmax 把
-# 各类的 logit 变成和为 1 的置信度。
+# （有的模型先过一个隐藏层）给每个类别一个得分（logit），最高者就是答案；softmax 把各类的 logit 变成
+# 和为 1 的置信度。
 def load_model(model_name, tokenizer, label_names):
     """Load the pretrained body under a new head with one output for each class.
 
@@ -293,8 +281,7 @@ def load_model(model_name, tokenizer, label_names):
     """
     transformers.set_seed(SEED)  # new weights start at random 新权重随机初始化
     auto_model = transformers.AutoModelForSequenceClassification
-    # The library's report is silenced: check_loading gives a plainer one.
-    # 库自己的加载报告不显示，由 check_loading 给出更易懂的。
+    # check_loading gives a plainer report. 加载报告改由 check_loading 给出，更易懂。
     silent = silenced("transformers.modeling_utils")
     with or_fail(f"cannot load 无法加载 MODEL_NAME = {model_name!r}"), silent:
         model, loading = auto_model.from_pretrained(
@@ -302,15 +289,14 @@ def load_model(model_name, tokenizer, label_names):
             id2label=dict(enumerate(label_names)),
             label2id={name: i for i, name in enumerate(label_names)},
             problem_type="single_label_classification",
-            # In 16 bits, small updates would be rounded away. 用 16 位，小的更新会被舍入掉。
+            # Stored in 16 bits, small updates would be lost. 若存成 16 位，小的更新会被舍入掉。
             dtype=torch.float32,
             # A head for another number of classes is replaced. 类别数不同的旧分类头会换掉。
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             trust_remote_code=False,
         )
-    new_weights = check_loading(model, tokenizer, loading)
-    return model, new_weights
+    return model, check_loading(model, tokenizer, loading)
 
 
 # ---- 4. Fine-tune 微调 ----
@@ -321,7 +307,7 @@ def training_arguments(run_folder, learning_rate, bf16):
         num_train_epochs=NUM_EPOCHS,
         per_device_train_batch_size=BATCH_SIZE,
         per_device_eval_batch_size=BATCH_SIZE,
-        # group_by_length has put the batches in order. group_by_length 已排好批的顺序。
+        # group_by_length has shuffled: keep its order. group_by_length 已打乱，顺序不变。
         train_sampling_strategy="sequential" if GROUP_BY_LENGTH else "random",
         learning_rate=learning_rate,
         weight_decay=WEIGHT_DECAY,
@@ -343,10 +329,7 @@ def training_arguments(run_folder, learning_rate, bf16):
 
 
 def build_trainer(model, tokenizer, dataset, arguments):
-    """Build the `Trainer`, which trains body and head together on `dataset`.
-
-    构造 Trainer：主干和分类头一起训练。
-    """
+    """Build the `Trainer`: it trains body and head together. 构造 Trainer，主干和头一起训练"""
     with or_fail(f"cannot train 无法训练, REPORT_TO = {REPORT_TO!r}"):
         return transformers.Trainer(
             model=model,
@@ -364,21 +347,17 @@ def build_trainer(model, tokenizer, dataset, arguments):
 
 
 def train(trainer):
-    """Train, or go on where an interrupted run stopped. Returns Trainer's metrics.
-
-    训练；上次以相同设置训练时若中断了，就从检查点继续。返回 Trainer 的指标。
-    """
+    """Train, or go on after an interruption; return metrics. 训练，或从中断处继续；返回指标"""
     checkpoint = in_first_process(find_checkpoint, trainer.args.output_dir)
-    # A validation before the first step gives the curve its first point.
-    # 第一步之前先验证一次，曲线才有起点。
+    # A validation at the start is the curve's first point. 先验证一次，曲线才有起点。
     trainer.args.eval_on_start = checkpoint is None
     # What trainer.train() repeats, batch by batch. trainer.train() 对每一批重复：
     # 1. forward: the model turns the texts into logits 前向：模型由文本算出 logits
     # 2. loss: how far they are from the labels (cross-entropy) 损失：离标签有多远（交叉熵）
-    # 3. backward: the gradient of the loss for each weight 反向：损失对每个权重的梯度
+    # 3. backward: for each weight, the gradient of the loss 反向：重新算损失对各权重的梯度
     # 4. clip: if all gradients together have a norm above 1, shrink it 裁剪：梯度总范数不超过 1
     # 5. step: AdamW divides each gradient by its usual size, so that each weight moves
-    #    by about the rate AdamW 按各梯度平时的大小归一化，每个权重约移动一个学习率
+    #    by about the rate AdamW 按梯度近期的大小归一化，每个权重每步约变动一个学习率
     # 6. rate: up in the warm-up, then linearly down 调整学习率：先升，后线性降
     # Every EVAL_STEPS steps it validates and saves. 每 EVAL_STEPS 步验证一次、存一个检查点。
     scores = trainer.train(resume_from_checkpoint=checkpoint).metrics
@@ -417,7 +396,7 @@ def evaluate(trainer, rows):
     """Return the scores of the test rows, and their logits `(rows, classes)`.
 
     The 95 % interval (Wilson, 1927) is where this model's accuracy on unlimited rows
-    probably lies; the baseline is what always giving the most frequent label gets.
+    probably lies; the baseline is that of always predicting the most frequent label.
     返回测试分数和 logits。95% 置信区间（Wilson，1927）：测试样本无限多时，这个模型的准确率大致在
     哪个范围；基线：始终预测最多的那一类，准确率是多少。
     """
@@ -432,10 +411,7 @@ def evaluate(trainer, rows):
 
 # ---- 6. Deploy 部署 ----
 def save(trainer, train_scores, test_scores):
-    """Put the model, its tokenizer and the scores into OUTPUT_DIR.
-
-    把模型、分词器和分数存入 OUTPUT_DIR。
-    """
+    """Put model, tokenizer and scores into OUTPUT_DIR. 模型、分词器、分数存入 OUTPUT_DIR"""
     trainer.args.output_dir = str(OUTPUT_DIR)
     trainer.save_model()  # and its tokenizer 连同分词器
     trainer.save_metrics("train", train_scores)
@@ -449,45 +425,44 @@ def predict(texts):
     用保存的模型做预测，拿到 OUTPUT_DIR 文件夹的任何人都可以这样用。返回列表，每项含标签名和置信度。
     """
     classifier = transformers.pipeline("text-classification", model=str(OUTPUT_DIR))
-    answers = []
-    for text in texts:
-        # Cut a long text as in training. 长文本按训练时的方式截断。
-        answers += classifier(text, truncation=True)
-    return answers
+    # Cut a long text as in training. 长文本按训练时的方式截断。
+    return [classifier(text, truncation=True)[0] for text in texts]
 
 
 # ---- The ideas: more out of few rows 技巧：让少量样本发挥更大作用 ----
-# Skip this chapter on a first reading; all above runs without it, though a short run
-# then learns little. Each idea gives its gain in accuracy: with all six, less with all
-# but this one (IMDB, 200 rows, MiniLM, a small model that takes the rate 2e-4; mean of
-# three seeds, standard error about 0.01). With all six it is 0.839.
-# 初读可以跳过这一章；没有它，上面的一切照常运行，只是短训练学不到多少。每个技巧都注明准确率提高多少：
-# 六项全开（0.839），减去只关这一项（IMDB，200 个样本，小模型 MiniLM，它适合学习率 2e-4；三个种子的
-# 平均，标准误约 0.01）。
+# Skip this chapter on a first reading: with the five switched off, all above runs, but
+# a short run learns little. After each name stands its gain: the accuracy with all five
+# (0.839) minus that with this one off (IMDB, 200 rows; MiniLM, a small model, hence the
+# rate 2e-4; mean of three seeds; differences below 0.01 may be chance).
+# 初读可以跳过这一章：五项全关，上面也照常运行，只是短训练学不到多少。名称后面是它的增益：五项全开的
+# 准确率（0.839）减去只关这一项的（IMDB，200 个样本；小模型 MiniLM，所以学习率用 2e-4；三个种子的
+# 平均；0.01 以下的差别可能是偶然）。
 
-# TRUNCATION_SIDE, +0.040: a review gives its verdict at the end, so "left"
-# cuts off the start. (In "How to Fine-Tune BERT for Text Classification?", Sun et al.,
-# 2019, the end alone beat the start alone.) News and tickets state the point first: use
-# "right".
-# TRUNCATION_SIDE，+0.040：影评的结论多在结尾，所以截掉开头；Sun 等人 2019 年的实验也是只看
-# 结尾胜过只看开头。新闻、工单开头就说正事，请用 "right"。
+# TRUNCATION_SIDE, +0.040: a review gives its verdict at the end, so "left" cuts off the
+# start. (In "How to Fine-Tune BERT for Text Classification?", Sun et al., 2019, the end
+# alone beat the start alone.) News and tickets state the point first: use "right".
+# TRUNCATION_SIDE，+0.040：影评的结论多在结尾，所以截掉开头；Sun 等人 2019 年的实验也是只看结尾胜过
+# 只看开头。新闻、工单开头就说正事，请用 "right"。
+
+# DROPOUT 0, +0.003. Dropout zeroes a share of the activations at random, against
+# overfitting. A short run has no time to overfit, and learns faster without it; a long
+# run is better with it.
+# DROPOUT 0，+0.003。Dropout 随机置零一部分激活值，防止过拟合。短训练来不及过拟合，关掉它学得更快；
+# 长训练用它更好。
 
 
-# GROUP_BY_LENGTH, +0.008, and less padding. Problem: a batch
-# is as long as its longest text, and the rest is padding, wasted work; a batch
-# of mostly positive texts pushes all answers towards positive. Idea: sort the rows by
-# length, then interleave the classes evenly. A batch takes its share of each class,
-# from the same place in that class's order of lengths. The batches are shuffled once.
+# GROUP_BY_LENGTH, +0.008, and less padding. Problem: a batch is as long as its longest
+# text, and the rest is padding, wasted work; a batch of mostly positive texts pushes
+# all answers towards positive. Idea: sort the rows by length, then interleave the
+# classes evenly: one batch has the four shortest positive and the four shortest
+# negative texts, the next one the next four of each. The batches are shuffled once.
 # Switch it off if one class has much longer texts: a batch then mixes long and short.
-# GROUP_BY_LENGTH，+0.008，填充也更少。问题：同一批都要填充到最长的那条，填充
-# 部分白算；一批里正面的居多，就会把所有答案往正面推。做法：按长度排序，再让各类均匀穿插：最短的一批，
-# 由正面里最短的几条和负面里最短的几条组成，往后类推；批的顺序打乱一次。若某一类的文本明显更长，应关闭，
-# 否则同一批里会长短混杂。
+# GROUP_BY_LENGTH，+0.008，填充也更少。问题：同一批都要填充到最长的那条，填充部分白算；一批里正面的
+# 居多，就会把所有答案往正面推。做法：按长度排序，再让各类均匀穿插：最短的一批，由正面里最短的四条和
+# 负面里最短的四条组成，往后类推；批的顺序打乱一次。若某一类的文本明显更长，应关闭，否则同一批里会
+# 长短混杂。
 def group_by_length(rows, batch_size):
-    """Reorder `rows` into batches of similar lengths with equal shares of each class.
-
-    重排样本，让每批长度相近、各类比例一致。
-    """
+    """Reorder: batches of like lengths, equal shares. 重排：每批长度相近、各类比例一致"""
     table = rows.select_columns(["length", "label"]).to_pandas()
     table = table.sort_values("length", kind="stable")
     order = spread_classes(table, "label").index.to_numpy()
@@ -498,28 +473,27 @@ def group_by_length(rows, batch_size):
     return rows.select(np.append(batches, order[in_full_batches:]))
 
 
-# MEAN_POOLING, +0.025. Problem: pretraining seldom asked [CLS] to sum up the
-# text, and a few steps do not teach it; the average of all tokens says more. Idea: in
-# attention each token makes a query (what it looks for), a key (what it offers) and a
-# value (what it passes on). Its query is scored against all keys, softmax turns the
-# scores into attention weights, and the average of the values, so weighted, is added to
-# the token. A query of zero weighs all alike: uniform attention. So the layer that
-# makes the queries, in the top layer of the body, starts at zero, and learns from there
-# (the keys are not zero, so there is a gradient). What pretraining taught this query is
-# lost: where to look in order to guess a masked word, which fine-tuning does not need.
-# A hidden layer of the head starts as a pass-through (identity; a bias of 0.5 keeps
-# most values above ReLU's cut at 0). The output layer starts at zero, with no random
-# preferences to unlearn; its own gradient (error × input) is not zero, but what it
-# hands down (error × weights) is: it moves first, and the body one step later. Switch
-# it off with ample data (10,000 rows, say).
-# MEAN_POOLING，+0.025。问题：预训练很少要求 [CLS] 概括全文，训练几步也学不会；全部 token 的
-# 平均信息更多。做法：注意力里，每个 token 有 query（要找什么）、key（能给什么）、value（传出什么）
-# 三个向量；用 query 和每个 token 的 key 打分，经 softmax 变成权重，再把 value 的加权平均加到这个
-# token 的向量上。query 为零，权重就都相等，即均匀注意力。所以主干最后一层里算出 query 的线性层置零，
-# 从零学起（key 不为零，所以有梯度）。代价是丢掉它在预训练中学到的东西：猜被遮住的词时该看哪里，微调
-# 已用不着。分类头的隐藏层从“直通”开始（单位矩阵，偏置 0.5 使大多数值不会被 ReLU 截成 0）。输出层
-# 从零开始，省得先纠正随机的偏向；它自己的梯度（误差 × 输入）不为零，传给前面各层的（误差 × 权重）
-# 才是零：所以第一步只有它更新，主干从第二步开始。数据充足（样本上万）时关闭。
+# MEAN_POOLING, +0.025. Problem: pretraining seldom asked [CLS] to sum up the text, and
+# a few steps do not teach it; the average of all tokens says more. Idea: in attention
+# each token makes a query (what it looks for), a key (what it offers) and a value (what
+# it passes on). The query is scored against all keys, softmax turns the scores into
+# weights, and the values, averaged with them, are added to the token. A query of zero
+# weighs all alike: uniform attention. So the weights that make the queries, in the top
+# layer of the body, start at zero, and learn from there (the keys are not zero, so
+# there is a gradient). What they knew is lost: where to look in order to guess a masked
+# word, which matters little here. A hidden layer of the head starts as a pass-through
+# (identity; a bias of 0.5 keeps most values above 0, where ReLU would cut them). The
+# output layer starts at zero, with no random preferences to unlearn: it learns from the
+# first gradient, but hands none down through weights of zero, so the body follows one
+# step later. Switch it off with ample data (10,000 rows, say).
+# MEAN_POOLING，+0.025。问题：预训练很少要求 [CLS] 概括全文，训练几步也学不会；全部 token 的平均信息
+# 更多。做法：注意力里，每个 token 有 query（要找什么）、key（能给什么）、value（传出什么）三个向量；
+# query 与每个 key 算得分，经 softmax 变成权重，再把 value 的加权平均加到这个 token 的向量上。query
+# 为零，权重就都相等，即均匀注意力。所以主干最后一层里算出 query 的线性层置零，从零学起（key 不为零，
+# 所以有梯度）。代价是丢掉它在预训练中学到的东西：猜被遮住的词时该看哪里，这里关系不大。分类头的
+# 隐藏层从“直通”开始（单位矩阵，偏置 0.5 使大多数值不会被 ReLU 截成 0）。输出层从零开始，省得先纠正
+# 随机的偏向：它自己有梯度，但权重为零，传不到前面各层，所以主干比它晚一步开始学。数据充足（样本上万）
+# 时关闭。
 def start_with_averages(model, new_weights):
     """Let [CLS] start with the average of all tokens. 让 [CLS] 从全部 token 的平均出发"""
     query = find_top_query(model)
@@ -538,54 +512,26 @@ def start_with_averages(model, new_weights):
     log.info("  the top layer starts with uniform attention 顶层从均匀注意力开始")
 
 
-# FREEZE_EMBEDDINGS, −0.001, but less work. A small training set holds a
-# fraction of the vocabulary's 30,000 word pieces; training would move those alone, away
-# from their synonyms. Frozen, a third of DistilBERT's weights need no gradient. Switch
-# it off with ample data, or where rare words matter.
-# FREEZE_EMBEDDINGS，−0.001，但计算更少。小训练集只含三万个子词中的一小部分，训练只会改动这些
-# 子词的向量，使它们与同义词脱节。
-# 冻结之后，DistilBERT 三分之一的权重不必算梯度。数据充足，或生僻词很重要时关闭。
-def freeze_word_vectors(model):
-    """Keep the word vectors as pretrained. 词向量保持不变"""
-    word_vectors = find_word_vectors(model)
-    if word_vectors is None:
-        log.info("  FREEZE_EMBEDDINGS does not apply: no word vectors 此模型没有词向量")
-    else:
-        word_vectors.requires_grad_(False)
-
-
-# DROPOUT 0, +0.003. Dropout zeroes a share of the activations at random,
-# against overfitting. A short run has no time to overfit, and learns faster without it;
-# a long run is better with it.
-# DROPOUT 0，+0.003。Dropout 随机置零一部分激活值，防止过拟合。短训练来不及过拟合，关掉它学得更快；
-# 长训练用它更好。
-def set_dropout(model):
-    """Set the model's dropout to DROPOUT. 把模型的 dropout 设为 DROPOUT"""
-    for module, name in find_dropouts(model):
-        setattr(module, name, DROPOUT)
-
-
-# FIT_HEAD, +0.083. Problem: the output layer has taught the body what to
-# tell apart, but a few small steps leave it far from its own best. Idea: once all
-# layers below are fixed, the best linear layer needs no steps: it is computed from
-# their output, the features. Why least squares on 0 and 1, not logistic regression?
-# With a penalty on large weights both have one best answer, but only least squares has
-# a formula for it, and one for choosing the penalty by leave-one-out validation.
-# On a few hundred rows it is as accurate. It gives no probabilities: that is step 3
-# below. Long training comes close without it.
-# FIT_HEAD，+0.083。问题：训练中的输出层教会了主干要区分什么，自己却只走了几小步，离最优还很远。
-# 做法：前面各层固定之后，最优的线性层不必一步步训练，可以由前面各层的输出（特征）直接算出。为什么把
-# 标签写成 0 和 1 做最小二乘，而不用逻辑回归？加上对大权重的惩罚，两者都有唯一的最优解，但只有最小
-# 二乘有公式，惩罚强度的选取（留一法）也有公式；几百个样本时准确率相当。它给不出概率，由下面的第 3 步
-# 补上。训练足够长时，不用它也能接近。
+# FIT_HEAD, +0.083. Problem: the body has learned what to tell apart, but a few small
+# steps leave the output layer far from its own best. Idea: once all layers below are
+# fixed, the best linear layer needs no steps: it is computed from their output, the
+# features. Why least squares on 0 and 1, not logistic regression? With a penalty on
+# large weights both have one best answer, but only least squares has a formula for it,
+# and one for the error on each row when that row is left out, by which the penalty is
+# chosen. On a few hundred rows it is as accurate; long training comes close without it.
+# It gives no probabilities: that is step 3 below.
+# FIT_HEAD，+0.083。问题：主干已学会区分什么，输出层自己却只走了几小步，离最优还很远。做法：
+# 前面各层固定之后，最优的线性层不必一步步训练，可以由前面各层的输出（特征）直接算出。为什么把标签写成
+# 0 和 1 做最小二乘，而不用逻辑回归？加上对大权重的惩罚，两者都有唯一的最优解，但只有最小二乘有公式，
+# 逐个留出一个样本来验证、据此选惩罚强度（留一法）也有公式；几百个样本时准确率相当。它给不出概率，由下面的第 3 步补上。训练
+# 足够长时，不用它也能接近。
 def fit_head(trainer):
     """Solve for the output layer on the features of the trained body. 求解输出层"""
-    start = time.time()
     output_layer = find_output_layer(trainer.model)
     if output_layer is None:
         return
     # 1. Features. The first 10,000 training rows will do: they have been shuffled.
-    # 1. 特征。训练样本取前一万个就够了：顺序已经打乱。
+    # 1. 特征。训练样本取前一万个就够了：各批的顺序已经打乱。
     count = min(10_000, len(trainer.train_dataset))
     train_rows = trainer.train_dataset.select(range(count))
     rows = datasets.concatenate_datasets([train_rows, trainer.eval_dataset])
@@ -609,10 +555,7 @@ def fit_head(trainer):
     ridge = linear_model.Ridge(ridge.alpha_, fit_intercept=with_bias)
     ridge.fit(features, targets, weights)
     set_layer(output_layer, scale * ridge.coef_, scale * ridge.intercept_)
-    seconds = time.time() - start
-    log.info(
-        f"Output layer solved for 已求解输出层: {seconds:.1f} s, scale 倍数 {scale:.2f}"
-    )
+    log.info(f"Output layer solved for 已求解输出层; scale 倍数 {scale:.2f}")
 
 
 # ==== You may stop reading here: the lesson ends. 课程到此结束，读到这里就可以停了 ====
@@ -863,20 +806,10 @@ def read_rows(dataset_name):
     for split in sorted(splits):
         tables.append(take_columns(splits[split], split).assign(split=split))
     rows = pd.concat(tables, ignore_index=True)
-    order = splits["train"].attrs.get("classes")
-    if order is None:
-        rows["label"] = unify_spellings(rows["label"])
-    rows["text"] = rows["text"].where(rows["text"].str.strip() != "")
-    complete = rows.notna().all(axis=1)
-    gaps = rows["split"][~complete].value_counts().to_dict()
-    if gaps:
-        log.warning(f"Rows without text or label, dropped 缺文本或标签，已去掉: {gaps}")
-    rows = rows[complete]
-    in_train = rows["split"] == "train"
-    labels = use_label_names(name_classes(rows["label"], in_train, order))
+    rows = clean_rows(rows, splits["train"].attrs.get("classes"))
     if "test" not in set(rows["split"]):
         rows = rows.replace({"split": {"validation": "test"}})
-    return rows.assign(label=labels)
+    return rows
 
 
 def read_splits(name):
@@ -1116,8 +1049,26 @@ def check_rows(parts, names):
             log.warning(f"{len(examples)} {finding}: {examples[:5]}")
 
 
-# ---- Labels: without them, "spam" and "spam " are two classes, rare ones ignored ----
-# ---- 标签：没有这一节，"spam" 和 "spam " 是两个类别，少数类会被忽略 ----
+# ---- Labels: without it, gaps stay in, and "spam" and "spam " are two classes ----
+# ---- 标签：没有这一节，缺失的行会留着，"spam" 和 "spam " 是两个类别 ----
+def clean_rows(rows, order):
+    """Return the rows that have a text and a label, with the labels as a categorical.
+
+    `order`: the names of the classes where the data bring a ClassLabel, else None.
+    返回既有文本又有标签的样本，标签变成类别型。数据自带 ClassLabel 时，order 是它的类别名。
+    """
+    if order is None:
+        rows["label"] = unify_spellings(rows["label"])
+    rows["text"] = rows["text"].where(rows["text"].str.strip() != "")
+    complete = rows.notna().all(axis=1)
+    gaps = rows["split"][~complete].value_counts().to_dict()
+    if gaps:
+        log.warning(f"Rows without text or label, dropped 缺文本或标签，已去掉: {gaps}")
+    rows = rows[complete]
+    labels = name_classes(rows["label"], rows["split"] == "train", order)
+    return rows.assign(label=use_label_names(labels))
+
+
 # Signs that have no width. 没有宽度的字符。
 NO_WIDTH = (
     "[\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
@@ -1313,8 +1264,8 @@ def check_loading(model, tokenizer, loading):
     in_head = sum(model.get_parameter(name).numel() for name in new_weights)
     in_body = model.num_parameters() - in_head
     log.info(f"  parameters 参数: {in_body:,} pretrained 主干, {in_head:,} new 分类头")
-    word_vectors = find_word_vectors(model)
-    if word_vectors is not None and len(tokenizer) > len(word_vectors.weight):
+    # CANINE reads letters, and has no vocabulary. CANINE 按字符读，没有词表。
+    if len(tokenizer) > getattr(model.config, "vocab_size", np.inf):
         with silenced("transformers.modeling_utils"):
             model.resize_token_embeddings(len(tokenizer))
         log.info(
@@ -1324,15 +1275,6 @@ def check_loading(model, tokenizer, loading):
     # GPT 等解码器在填充之前的最后一个 token 处作答，所以要知道填充符是哪个。
     model.config.pad_token_id = tokenizer.pad_token_id
     return new_weights
-
-
-def find_word_vectors(model):
-    """Return the layer of word vectors, or None: CANINE reads letters.
-
-    返回词向量层；CANINE 按字符读，没有这一层，返回 None。
-    """
-    with suppress(NotImplementedError):
-        return model.get_input_embeddings()
 
 
 def find_top_query(model):
@@ -1429,15 +1371,16 @@ def set_layer(layer, weight, bias):
     layer.load_state_dict(weights, strict=False)
 
 
-def find_dropouts(model):
-    """Return where a model keeps its dropout, as pairs of a module and a name.
+def set_dropout(model):
+    """Set the model's dropout to DROPOUT, wherever the model keeps it.
 
     torch's own layer calls it p; BART and others keep it as a plain number.
-    返回模型存放 dropout 的地方，即（模块，名称）。torch 的 Dropout 层叫它 p；BART 等模型存成一个数。
+    把模型的 dropout 设为 DROPOUT。torch 的 Dropout 层叫它 p；BART 等模型存成一个数。
     """
     names = ("p", "dropout", "attention_dropout", "activation_dropout")
-    places = itertools.product(model.modules(), names)
-    return [place for place in places if isinstance(getattr(*place, None), float)]
+    for module, name in itertools.product(model.modules(), names):
+        if isinstance(getattr(module, name, None), float):
+            setattr(module, name, DROPOUT)
 
 
 def keep_logits(outputs, labels):
@@ -1534,7 +1477,10 @@ def open_checkpoint(folder):
 
 
 def stop_if_terminated(trainer):
-    """Raise FinetuneError if SIGTERM ended the training early. 收到 SIGTERM 就停"""
+    """Raise FinetuneError if the training ended early: on SIGTERM. 收到 SIGTERM 就停
+
+    An early-stopping callback would end here as well. 若加早停回调，也会走到这里，须放行。
+    """
     if trainer.state.global_step < trainer.state.max_steps:
         raise FinetuneError(f"SIGTERM: stopped 已停止; {RUN_AGAIN}", exit_code=143)
 
@@ -1839,7 +1785,6 @@ class Recipe(TypedDict):
     TRUNCATION_SIDE: Literal["left", "right"]
     MEAN_POOLING: bool
     FIT_HEAD: bool
-    FREEZE_EMBEDDINGS: bool
     DROPOUT: Annotated[int | float | None, within(0, 0.99)]
     GROUP_BY_LENGTH: bool
     SEED: Annotated[int, within(0, 2**32 - 1)]

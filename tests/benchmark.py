@@ -56,7 +56,6 @@ IDEAS = {
     "without the text's end": {"TRUNCATION_SIDE": "right"},
     "without averages": {"MEAN_POOLING": False},
     "without the solved head": {"FIT_HEAD": False},
-    "without frozen word vectors": {"FREEZE_EMBEDDINGS": False},
     "without batches by length": {"GROUP_BY_LENGTH": False},
     "with dropout 0": {"DROPOUT": 0.0},
     "with the model's own dropout": {"DROPOUT": None},

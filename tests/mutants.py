@@ -71,12 +71,6 @@ MUTANTS = [
         "test_recipe.py::test_the_top_layer_starts_as_an_average",
     ),
     Mutant(
-        "        freeze_word_vectors(model)\n",
-        "        pass\n",
-        "The word vectors are trained although they should stay.",
-        "test_recipe.py::test_the_layers_train_and_the_word_vectors_as_told",
-    ),
-    Mutant(
         "        fit_head(trainer)\n",
         "        pass\n",
         "The output layer is not solved for: much less accurate.",
@@ -1083,8 +1077,8 @@ MUTANTS = [
         "test_recipe.py::test_the_last_screen_of_two_classes",
     ),
     Mutant(
-        "answers += classifier(text, truncation=True)",
-        "answers += classifier(text)",
+        "classifier(text, truncation=True)",
+        "classifier(text)",
         "A long sample text ends the run in a traceback.",
         "test_recipe.py::test_every_family[bert]",
     ),

@@ -38,7 +38,6 @@ DEFAULTS = {
     "TRUNCATION_SIDE": '"left"',
     "MEAN_POOLING": "True",
     "FIT_HEAD": "True",
-    "FREEZE_EMBEDDINGS": "True",
     "DROPOUT": "0.0",
     "GROUP_BY_LENGTH": "True",
     "REPORT_TO": '"none"',

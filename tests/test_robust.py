@@ -247,7 +247,6 @@ OTHERS = {
     "CLASS_WEIGHTS": "balanced",
     "TRUNCATION_SIDE": "right",
     "MEAN_POOLING": False,
-    "FREEZE_EMBEDDINGS": False,
     "DROPOUT": None,
     "GROUP_BY_LENGTH": False,
     "SEED": 7,
