@@ -871,7 +871,7 @@ def read_files(patterns):
     """
     tables = []
     for pattern in np.atleast_1d(patterns):
-        pattern = os.path.expanduser(pattern)
+        pattern = os.path.expanduser(str(pattern))
         # A name with [brackets] is a name first, a pattern only if no such file exists.
         # 带方括号的名称先当文件名；没有这个文件，才当通配符。
         found = [] if Path(pattern).exists() else sorted(glob.glob(pattern))
@@ -1029,13 +1029,13 @@ def check_rows(parts, names):
     require(train["label"].nunique() > 1, TOO_FEW)
     names = pd.Series(names, dtype=str)
     plain_names = names.str.casefold()
-    untrained = names[~names.isin(train["label"])]
+    rare = names[names.map(train["label"].value_counts()) < 2]
     alike = names[plain_names.duplicated(keep=False)]
     leaked = test["text"][test["text"].isin(train["text"])]
     pairs = pd.concat(parts)[["text", "label"]].drop_duplicates()
     disputed = pairs["text"][pairs["text"].duplicated()]
     findings = {
-        "classes without a training row 没有训练样本的类别": untrained,
+        "classes with fewer than 2 training rows 训练样本不足 2 个的类别": rare,
         "classes that differ in case only 仅大小写不同的类别": alike,
         "class that may stand for a gap 可能其实是缺失的类别": names[
             plain_names == "nan"
@@ -1222,7 +1222,9 @@ def report_tokens(dataset, tokenizer):
     row = dataset["train"][0]
     ids = row["input_ids"][:8]
     tokens = tokenizer.convert_ids_to_tokens(ids)
-    log.info(f"an example 样例: {one_line(row['text'])!r} → {' '.join(tokens)} → {ids}")
+    log.info(
+        f"an example 样例: {one_line(row['text'])!r} → {' '.join(tokens)} … {ids} …"
+    )
     lengths = np.concatenate([rows["length"][:] for rows in dataset.values()])
     log.info(
         f"{np.sum(lengths >= MAX_LENGTH)} of {len(lengths)} texts reach MAX_LENGTH = "
@@ -1233,7 +1235,7 @@ def report_tokens(dataset, tokenizer):
     if unknown > 0.1:
         log.warning(
             f"The model does not know {unknown:.0%} of the tokens: choose a MODEL_NAME "
-            "for your language 模型不认识这些 token，请换适合该语言的模型"
+            f"for your language 模型不认识 {unknown:.0%} 的 token，请换适合该语言的模型"
         )
 
 
@@ -1417,7 +1419,10 @@ def try_reading(model, tokenizer, text):
 
 # ---- Interrupted runs: without them, a killed run would start from the beginning ----
 # ---- 被打断的运行：没有这一节，进程被杀后只能从头再来 ----
-RUN_AGAIN = "run again: it goes on from the last checkpoint 再次运行可从检查点继续"
+RUN_AGAIN = (
+    "run again: it goes on from the last checkpoint, if there is one "
+    "再次运行：若已有检查点，就从那里继续"
+)
 
 
 def recipe():
@@ -1609,7 +1614,7 @@ def draw(history, table, names):
         curves, matrix = picture.subplots(1, 2)
         for name in ("loss", "eval_loss", "eval_accuracy"):
             curve[name].dropna().plot(ax=curves, marker="o", legend=True)
-        curves.set(title="Training (head as trained)", ylim=(0, None))
+        curves.set(title="Training (before FIT_HEAD)", ylim=(0, None))
         metrics.ConfusionMatrixDisplay.from_predictions(
             table["label"],
             table["prediction"],
@@ -1884,7 +1889,8 @@ def check_names():
             # Pasted into a cell, this file shares its names with the notebook's own.
             # 整个粘贴进单元格时，这里也有 notebook 自己的变量，不检查。
             pasted = __name__ == "__main__"
-            require(pasted, f"no constant 没有常量 {name}: {similar}?")
+            advice = f"{similar}? Then 改好后 del pf.{name}"
+            require(pasted, f"no constant 没有常量 {name}: {advice}")
 
 
 def check_output_folder():

@@ -363,10 +363,10 @@ MUTANTS = [
         "test_data.py::test_what_is_odd_is_one_warning",
     ),
     Mutant(
-        '~names.isin(train["label"])',
-        "names.isin([])",
-        "A class that is never learnt goes unnoticed.",
-        "test_data.py::test_a_class_without_a_training_row",
+        'names[names.map(train["label"].value_counts()) < 2]',
+        'names[names.map(train["label"].value_counts()) < 1]',
+        "A class of one row, such as a misspelt one, goes unnoticed.",
+        "test_data.py::test_a_class_without_or_with_one_training_row",
     ),
     Mutant(
         "    if gaps:\n",

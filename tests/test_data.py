@@ -450,15 +450,17 @@ def test_doubled_rows_leak_into_the_test(pf, capsys):
     assert "leakage" in line
 
 
-def test_a_class_without_a_training_row(pf, capsys):
+@pytest.mark.parametrize(("size", "count"), [(20, 0), (None, 1)])
+def test_a_class_without_or_with_one_training_row(pf, size, count, capsys):
+    """A label that is misspelt once is such a class."""
     write_csv("data.csv", [*reviews(60), ("a lonely one", 7)])
-    dataset = load(pf, "data.csv", TRAIN_SIZE=20)
+    dataset = load(pf, "data.csv", TRAIN_SIZE=size)
     assert names_of(dataset) == ["0", "1", "7"]
-    assert 2 not in dataset["train"]["label"]
+    assert list(dataset["train"]["label"]).count(2) == count
     (line,) = warnings_of(capsys)
     assert line.startswith("1 class")
     assert line.endswith("['7']")
-    assert "without a training row" in line
+    assert "fewer than 2 training rows" in line
 
 
 def test_rows_that_are_too_short_are_gaps(pf, capsys):

@@ -274,8 +274,9 @@ def test_the_cause_behind_a_librarys_error_is_said(error, pf, monkeypatch):
 
 def test_a_misspelt_constant_is_named(pf, settings, monkeypatch):
     monkeypatch.setattr(pf, "TRAIN_SIZ", 5, raising=False)
-    with pytest.raises(pf.FinetuneError, match="TRAIN_SIZ: TRAIN_SIZE?"):
+    with pytest.raises(pf.FinetuneError, match="del pf.TRAIN_SIZ$") as error:
         pf.edit(**settings).main()
+    assert "TRAIN_SIZ: TRAIN_SIZE?" in str(error.value)
 
 
 def test_pasted_into_a_notebook_whose_output_cannot_be_set(
@@ -286,3 +287,9 @@ def test_pasted_into_a_notebook_whose_output_cannot_be_set(
     code, _, err = as_script(**settings | {"SEED": -1})
     assert code == 2
     assert re.search("error: .*SEED.* -1 ", err)
+
+
+def test_a_missing_file_is_named_as_it_was_written(pf, settings):
+    pf.edit(**settings | {"DATA_FILES": "nowhere.csv"})
+    with pytest.raises(pf.FinetuneError, match="directory: 'nowhere.csv'"):
+        pf.main()
