@@ -84,10 +84,11 @@ EVAL_STEPS = 50
 CLASS_WEIGHTS = None
 
 # Two ready settings: *short*, as shipped (200 rows, one epoch); *long*, for about 1,000
-# rows or more: NUM_EPOCHS = 3, LEARNING_RATE = 5e-5, DROPOUT = None, TRAIN_SIZE = None
-# (and with 10,000 rows or more, MEAN_POOLING = False).
+# rows or more: NUM_EPOCHS = 3, LEARNING_RATE = 5e-5, DROPOUT = None, GROUP_BY_LENGTH =
+# False, TRAIN_SIZE = None (and with 10,000 rows or more, MEAN_POOLING = False).
 # 两套现成设置：短训练，即默认值（200 个样本、一轮）；长训练，样本上千时用：NUM_EPOCHS = 3，
-# LEARNING_RATE = 5e-5，DROPOUT = None，TRAIN_SIZE = None（样本上万时，再设 MEAN_POOLING = False）。
+# LEARNING_RATE = 5e-5，DROPOUT = None，GROUP_BY_LENGTH = False，TRAIN_SIZE = None
+# （样本上万时，再设 MEAN_POOLING = False）。
 
 # Five ideas, explained in the lesson's last chapter. 五个技巧，课程最后一章逐个讲解。
 # Which side of a long text is cut off: "left" keeps its end. 长文本截哪侧：left 保留结尾。
@@ -321,8 +322,7 @@ def training_arguments(run_folder, learning_rate, bf16):
         logging_steps=0.05,  # a share of all steps 占总步数的比例
         report_to=REPORT_TO,
         seed=SEED,
-        # Mixed precision: the arithmetic in bf16, the weights in 32 bits.
-        # 混合精度：用 bf16 运算，权重仍存为 32 位。
+        # Mixed precision: bf16 arithmetic, 32-bit weights. 混合精度：bf16 运算，权重存 32 位。
         bf16=bf16,
         **device_options(),
     )
@@ -362,8 +362,7 @@ def train(trainer):
     # Every EVAL_STEPS steps it validates and saves. 每 EVAL_STEPS 步验证一次、存一个检查点。
     scores = trainer.train(resume_from_checkpoint=checkpoint).metrics
     stop_if_terminated(trainer)
-    # The last weights stay, unless an earlier checkpoint is clearly better.
-    # 保留最后的权重，除非之前的检查点明显更好。
+    # The last weights, unless earlier ones are clearly better. 取最后的，除非之前的明显更好。
     choose_checkpoint(trainer)
     return scores
 
@@ -455,12 +454,13 @@ def predict(texts):
 # text, and the rest is padding, wasted work; a batch of mostly positive texts pushes
 # all answers towards positive. Idea: sort the rows by length, then interleave the
 # classes evenly: one batch has the four shortest positive and the four shortest
-# negative texts, the next one the next four of each. The batches are shuffled once.
-# Switch it off if one class has much longer texts: a batch then mixes long and short.
+# negative texts, the next one the next four of each. The batches are shuffled once. So
+# switch it off for several epochs, which would repeat them (long: +0.005, a third more
+# time), and if one class has much longer texts: a batch would mix long and short.
 # GROUP_BY_LENGTH，+0.008，填充也更少。问题：同一批都要填充到最长的那条，填充部分白算；一批里正面的
 # 居多，就会把所有答案往正面推。做法：按长度排序，再让各类均匀穿插：最短的一批，由正面里最短的四条和
-# 负面里最短的四条组成，往后类推；批的顺序打乱一次。若某一类的文本明显更长，应关闭，否则同一批里会
-# 长短混杂。
+# 负面里最短的四条组成，往后类推；批的顺序打乱一次。多轮训练应关闭，免得每轮都是同样的批（长训练 +0.005，
+# 多用三分之一的时间）；某一类的文本明显更长时也应关闭，否则同一批里会长短混杂。
 def group_by_length(rows, batch_size):
     """Reorder: batches of like lengths, equal shares. 重排：每批长度相近、各类比例一致"""
     table = rows.select_columns(["length", "label"]).to_pandas()
@@ -516,10 +516,9 @@ def start_with_averages(model, new_weights):
 # steps leave the output layer far from its own best. Idea: once all layers below are
 # fixed, the best linear layer needs no steps: it is computed from their output, the
 # features. Why least squares on 0 and 1, not logistic regression? With a penalty on
-# large weights both have one best answer, but only least squares has a formula for it,
-# and one for the error on each row when that row is left out, by which the penalty is
-# chosen. On a few hundred rows it is as accurate; long training comes close without it.
-# It gives no probabilities: that is step 3 below.
+# large weights both have one best answer; least squares has a formula for it, and one
+# for the error on each row when left out, which chooses the penalty. On a few hundred
+# rows it is as accurate; probabilities are step 3. Long runs come close without it.
 # FIT_HEAD，+0.083。问题：主干已学会区分什么，输出层自己却只走了几小步，离最优还很远。做法：
 # 前面各层固定之后，最优的线性层不必一步步训练，可以由前面各层的输出（特征）直接算出。为什么把标签写成
 # 0 和 1 做最小二乘，而不用逻辑回归？加上对大权重的惩罚，两者都有唯一的最优解，但只有最小二乘有公式，

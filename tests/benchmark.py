@@ -57,11 +57,18 @@ IDEAS = {
     "without averages": {"MEAN_POOLING": False},
     "without the solved head": {"FIT_HEAD": False},
     "without batches by length": {"GROUP_BY_LENGTH": False},
+    "with batches by length": {"GROUP_BY_LENGTH": True},
     "with dropout 0": {"DROPOUT": 0.0},
     "with the model's own dropout": {"DROPOUT": None},
 }
 # The long one of the program's two ready settings; the short one is as shipped.
-LONG = {"NUM_EPOCHS": 3, "LEARNING_RATE": 5e-5, "DROPOUT": None, "TRAIN_SIZE": None}
+LONG = {
+    "NUM_EPOCHS": 3,
+    "LEARNING_RATE": 5e-5,
+    "DROPOUT": None,
+    "GROUP_BY_LENGTH": False,
+    "TRAIN_SIZE": None,
+}
 
 
 # ---- In the process of a run ----
@@ -376,11 +383,13 @@ def choose_recipes(args):
         return {name: recipes[name] for name in args.recipes}
     if not args.ideas:
         return RECIPES
-    # One of the two is what `program` does already.
+    # What `program` does already is left out.
     if args.long:
         del recipes["with the model's own dropout"]
+        del recipes["without batches by length"]
     else:
         del recipes["with dropout 0"]
+        del recipes["with batches by length"]
     return recipes
 
 

@@ -61,7 +61,8 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = unquote(urlsplit(self.path).path).strip("/")
         if path.startswith("api/"):
-            return self.api(*path.removeprefix("api/").split("/", 1), body)
+            kind, _, rest = path.removeprefix("api/").partition("/")
+            return self.api(kind, rest, body)
         kind = "datasets" if path.startswith("datasets/") else "models"
         folder, words = self.find(kind, path.removeprefix("datasets/"))
         if folder is None or words[:1] != ["resolve"]:
