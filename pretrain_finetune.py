@@ -51,11 +51,11 @@ DATA_FILES = None
 # The column to read, and the column to predict. 要读的文本列，和要预测的标签列。
 TEXT_COLUMN = "text"
 LABEL_COLUMN = "label"
-# New names for the classes, in order; None: the data's. 各类的新名称；None 沿用数据里的。
+# New names for the classes, in order; None: the data's. 依次为各类的新名称；None 沿用原名。
 LABEL_NAMES = None
 
-# Rows for each part; None: all. A part that the data lack is cut from train (a fifth).
-# 各用多少样本（一行一个）；None 表示全部。数据里没有的部分从训练集切出，最多五分之一。
+# Rows for each part; None: all. What the data lack is cut from train, a fifth at most.
+# 每份取多少样本（一行一个）；None 表示全部。数据里没有的部分从训练集切出，最多五分之一。
 TRAIN_SIZE = 200
 VALIDATION_SIZE = 50
 TEST_SIZE = 50
@@ -93,12 +93,12 @@ CLASS_WEIGHTS = None
 # Five ideas, explained in the lesson's last chapter. 五个技巧，课程最后一章逐个讲解。
 # Which side of a long text is cut off: "left" keeps its end. 长文本截哪侧：left 保留结尾。
 TRUNCATION_SIDE = "left"  # textbook 常规: "right"
-# The head reads [CLS], a token put before each text; here the average of all is added.
-# 分类头只读文本开头自动加上的 [CLS]；这里让它一开始就混入全部 token 的平均。
+# The head reads [CLS], a token put before each text; the average of all is mixed in.
+# 分类头只读文本开头自动加上的 [CLS]；这里让 [CLS] 一开始就混入全部 token 的平均。
 MEAN_POOLING = True  # textbook 常规: False
 # After training, the output layer is computed anew. 训练之后，重新计算输出层。
 FIT_HEAD = True  # textbook 常规: False
-# Share of activations zeroed at random (None: the model's). 随机置零的比例，None 随模型。
+# Share of activations zeroed at random (None: the model's). 激活值随机置零的比例，None 随模型。
 DROPOUT = 0.0  # textbook 常规: None
 # Batches by length, each with the same share of each class. 按长度分批，每批各类比例一致。
 GROUP_BY_LENGTH = True  # textbook 常规: False
@@ -123,12 +123,12 @@ def main():
     """Run the whole workflow; return the test scores, name → number. 跑完全流程，返回测试分数"""
     check_constants()
     device_count = pick_device()
-    # As set; offline, stand-ins for the default ones. 常量的值；默认的取不到时用离线备用。
+    # If the default ones are out of reach, stand-ins. 默认的模型和数据取不到时，用离线备用。
     model_name, dataset_name, learning_rate = choose_source()
 
     log.info("----- 1/6 Load the data 加载数据 -----")
     dataset = load_data(dataset_name)
-    # Named by settings and texts, to resume by. 以设置和文本命名，中断后据此接着训练。
+    # Its name tells settings and data, to resume by. 名称取决于设置和数据，中断后据此续训。
     run_folder = name_run_folder(dataset, learning_rate, device_count)
 
     log.info("----- 2/6 Tokenize 分词 -----")
@@ -144,7 +144,7 @@ def main():
         start_with_averages(model, new_weights)
     if DROPOUT is not None:
         set_dropout(model)
-    # May the arithmetic be 16 bits (bf16)? Try one text. 能否用 16 位（bf16）运算？先试一条。
+    # Can the arithmetic use 16 bits (bf16)? Try one text. 能否用 16 位（bf16）运算？先试一条。
     bf16 = try_reading(model, tokenizer, dataset["train"][0]["text"])
 
     log.info("----- 4/6 Fine-tune 微调 -----")
@@ -200,7 +200,7 @@ def split_rows(rows):
 
     A part that the data lack is cut from the training rows: as many as its _SIZE says,
     at most a fifth (None: a fifth).
-    数据里没有的部分从训练样本里切出：按它的 _SIZE 取，最多五分之一（None 取五分之一）。返回 部分 → 表。
+    数据里没有的部分从训练样本里切出：按它的 _SIZE 取，最多五分之一（None 取五分之一）。返回字典：部分 → 表。
     """
     # Data sets are often stored sorted: IMDB's first 200 rows are all negative. So the
     # rows are shuffled, the classes interleaved: any slice has the same share of each.
@@ -248,7 +248,7 @@ def tokenize(dataset, tokenizer):
     counts tokens. Returns the `DatasetDict` with these columns added.
     把文本变成 input_ids，即子词在词表里的编号，例如 wonderful 是 6919（BERT uncased 词表）；[CLS]
     和 [SEP] 是自动加上的特殊 token。同一批文本必须一样长，短的在组批时填充；attention_mask 为 1
-    表示真实 token，0 表示填充，模型看不到。length 是 token 数。返回加上这些列的 DatasetDict。
+    表示真实 token，0 表示填充，模型会忽略。length 是 token 数。返回加上这些列的 DatasetDict。
     """
 
     def to_ids(batch):
@@ -266,10 +266,10 @@ def tokenize(dataset, tokenizer):
 # ---- 3. Model: pretrained body, new head 模型：预训练主干，新分类头 ----
 # The body was pretrained on a large corpus, BERT's by predicting masked words, which
 # needs no labels (self-supervised). Its knowledge carries over to a new task: transfer
-# learning. It turns each token into a vector. The new head reads the vector of the
-# first token, [CLS]. Its output layer (in some models, after a hidden layer) gives each
-# class a number, the logit, and the highest is the answer; softmax turns the logits
-# into confidences that sum to 1.
+# learning. The body turns each token into a vector. The new head reads the vector of
+# the first token, [CLS]. Its output layer (in some models, after a hidden layer) gives
+# each class a number, the logit, and the highest is the answer; softmax turns the
+# logits into confidences that sum to 1.
 # 主干先在大规模语料上做自监督预训练（BERT 是预测被遮住的词，不需要标签），学到的知识可以用到新任务上，
 # 这就是迁移学习。主干把每个 token 变成一个向量；新的分类头读第一个 token（[CLS]）的向量，由输出层
 # （有的模型先过一个隐藏层）给每个类别一个得分（logit），最高者就是答案；softmax 把各类的 logit 变成
@@ -308,7 +308,7 @@ def training_arguments(run_folder, learning_rate, bf16):
         num_train_epochs=NUM_EPOCHS,
         per_device_train_batch_size=BATCH_SIZE,
         per_device_eval_batch_size=BATCH_SIZE,
-        # group_by_length has shuffled: keep its order. group_by_length 已打乱，顺序不变。
+        # group_by_length has shuffled: keep its order. group_by_length 已打乱，照此顺序。
         train_sampling_strategy="sequential" if GROUP_BY_LENGTH else "random",
         learning_rate=learning_rate,
         weight_decay=WEIGHT_DECAY,
@@ -354,15 +354,15 @@ def train(trainer):
     # What trainer.train() repeats, batch by batch. trainer.train() 对每一批重复：
     # 1. forward: the model turns the texts into logits 前向：模型由文本算出 logits
     # 2. loss: how far they are from the labels (cross-entropy) 损失：离标签有多远（交叉熵）
-    # 3. backward: for each weight, the gradient of the loss 反向：重新算损失对各权重的梯度
-    # 4. clip: if all gradients together have a norm above 1, shrink it 裁剪：梯度总范数不超过 1
-    # 5. step: AdamW divides each gradient by its usual size, so that each weight moves
-    #    by about the rate AdamW 按梯度近期的大小归一化，每个权重每步约变动一个学习率
+    # 3. backward: for each weight, the gradient of the loss 反向：算损失对各权重的梯度
+    # 4. clip: scale all gradients down if their norm exceeds 1 裁剪：梯度总范数超过 1 就缩小
+    # 5. step: AdamW divides a gradient's running mean by its usual size: a weight moves
+    #    by at most about the rate 更新：AdamW 用近期大小归一化，每个权重变动不超过学习率上下
     # 6. rate: up in the warm-up, then linearly down 调整学习率：先升，后线性降
     # Every EVAL_STEPS steps it validates and saves. 每 EVAL_STEPS 步验证一次、存一个检查点。
     scores = trainer.train(resume_from_checkpoint=checkpoint).metrics
     stop_if_terminated(trainer)
-    # The last weights, unless earlier ones are clearly better. 取最后的，除非之前的明显更好。
+    # The last weights, unless earlier ones are clearly better. 取最后的权重，除非早先的明显更好。
     choose_checkpoint(trainer)
     return scores
 
@@ -455,12 +455,12 @@ def predict(texts):
 # all answers towards positive. Idea: sort the rows by length, then interleave the
 # classes evenly: one batch has the four shortest positive and the four shortest
 # negative texts, the next one the next four of each. The batches are shuffled once. So
-# switch it off for several epochs, which would repeat them (long: +0.005, a third more
-# time), and if one class has much longer texts: a batch would mix long and short.
+# switch it off for several epochs, which would repeat them (*long*: off, +0.005, in a
+# third more time), or if one class has much longer texts: batches mix long and short.
 # GROUP_BY_LENGTH，+0.008，填充也更少。问题：同一批都要填充到最长的那条，填充部分白算；一批里正面的
 # 居多，就会把所有答案往正面推。做法：按长度排序，再让各类均匀穿插：最短的一批，由正面里最短的四条和
-# 负面里最短的四条组成，往后类推；批的顺序打乱一次。多轮训练应关闭，免得每轮都是同样的批（长训练 +0.005，
-# 多用三分之一的时间）；某一类的文本明显更长时也应关闭，否则同一批里会长短混杂。
+# 负面里最短的四条组成，往后类推；批的顺序打乱一次。多轮训练应关闭，免得每轮都是同样的批（长训练关闭
+# 后 +0.005，耗时多三分之一）；某一类的文本明显更长时也应关闭，否则同一批里会长短混杂。
 def group_by_length(rows, batch_size):
     """Reorder: batches of like lengths, equal shares. 重排：每批长度相近、各类比例一致"""
     table = rows.select_columns(["length", "label"]).to_pandas()
@@ -482,20 +482,20 @@ def group_by_length(rows, batch_size):
 # layer of the body, start at zero, and learn from there (the keys are not zero, so
 # there is a gradient). What they knew is lost: where to look in order to guess a masked
 # word, which matters little here. A hidden layer of the head starts as a pass-through
-# (identity; a bias of 0.5 keeps most values above 0, where ReLU would cut them). The
-# output layer starts at zero, with no random preferences to unlearn: it learns from the
-# first gradient, but hands none down through weights of zero, so the body follows one
-# step later. Switch it off with ample data (10,000 rows, say).
-# MEAN_POOLING，+0.025。问题：预训练很少要求 [CLS] 概括全文，训练几步也学不会；全部 token 的平均信息
-# 更多。做法：注意力里，每个 token 有 query（要找什么）、key（能给什么）、value（传出什么）三个向量；
-# query 与每个 key 算得分，经 softmax 变成权重，再把 value 的加权平均加到这个 token 的向量上。query
-# 为零，权重就都相等，即均匀注意力。所以主干最后一层里算出 query 的线性层置零，从零学起（key 不为零，
-# 所以有梯度）。代价是丢掉它在预训练中学到的东西：猜被遮住的词时该看哪里，这里关系不大。分类头的
-# 隐藏层从“直通”开始（单位矩阵，偏置 0.5 使大多数值不会被 ReLU 截成 0）。输出层从零开始，省得先纠正
-# 随机的偏向：它自己有梯度，但权重为零，传不到前面各层，所以主干比它晚一步开始学。数据充足（样本上万）
-# 时关闭。
+# (identity; a bias of 0.5 keeps most values above 0, as ReLU cuts the rest). The output
+# layer starts at zero, with no random preferences to unlearn: it learns from the first
+# gradient, but hands none down through weights of zero, so the body follows one step
+# later. Switch it off with ample data (10,000 rows, say).
+# MEAN_POOLING，+0.025。问题：预训练很少要求 [CLS] 概括全文，训练几步也学不会；全部 token 取平均，信
+# 息更多。做法：注意力里，每个 token 有 query（要找什么）、key（能给什么）、value（传出什么）三个向
+# 量；query 与每个 key 算得分，经 softmax 变成权重，再把 value 的加权平均加到这个 token 的向量上。
+# query 为零，权重就都相等，加权平均就成了平均（均匀注意力）。所以主干最后一层里算出 query 的线性层
+# 置零，从零学起（key 不为零，所以有梯度）。代价是丢掉它在预训练中学到的东西：猜被遮住的词时该看哪
+# 里，这里关系不大。分类头的隐藏层从“直通”开始（单位矩阵，偏置 0.5 使大多数值不会被 ReLU 截成
+# 0）。输出层从零开始，省得先纠正随机的偏向：它自己有梯度，但权重为零，传不到前面各层，所以主干比它
+# 晚一步开始学。数据充足（样本上万）时关闭。
 def start_with_averages(model, new_weights):
-    """Let [CLS] start with the average of all tokens. 让 [CLS] 从全部 token 的平均出发"""
+    """Let [CLS] start with the average of all tokens. 让 [CLS] 一开始就混入全部 token 的平均"""
     query = find_top_query(model)
     if query is None or not new_weights:
         log.info("  MEAN_POOLING does not apply to this model 不适用于此模型")
@@ -516,21 +516,21 @@ def start_with_averages(model, new_weights):
 # steps leave the output layer far from its own best. Idea: once all layers below are
 # fixed, the best linear layer needs no steps: it is computed from their output, the
 # features. Why least squares on 0 and 1, not logistic regression? With a penalty on
-# large weights both have one best answer; least squares has a formula for it, and one
-# for the error on each row when left out, which chooses the penalty. On a few hundred
-# rows it is as accurate; probabilities are step 3. Long runs come close without it.
-# FIT_HEAD，+0.083。问题：主干已学会区分什么，输出层自己却只走了几小步，离最优还很远。做法：
-# 前面各层固定之后，最优的线性层不必一步步训练，可以由前面各层的输出（特征）直接算出。为什么把标签写成
-# 0 和 1 做最小二乘，而不用逻辑回归？加上对大权重的惩罚，两者都有唯一的最优解，但只有最小二乘有公式，
-# 逐个留出一个样本来验证、据此选惩罚强度（留一法）也有公式；几百个样本时准确率相当。它给不出概率，由下面的第 3 步补上。训练
-# 足够长时，不用它也能接近。
+# large weights both have one best answer; only least squares has a formula for it, and
+# for the error on each row if left out, by which the penalty is chosen. On a few
+# hundred rows it is as accurate; probabilities come in step 3. Long runs need it less.
+# FIT_HEAD，+0.083。问题：主干已学会区分什么，输出层自己却只走了几小步，离最优还很远。做法：前面各层
+# 固定之后，最优的线性层不必一步步训练，可以由前面各层的输出（特征）直接算出。为什么把标签写成 0 和
+# 1 做最小二乘，而不用逻辑回归？加上对大权重的惩罚，两者都有唯一的最优解，但只有最小二乘有公式，逐个
+# 留出一个样本来验证、据此选惩罚强度（留一法）也有公式；几百个样本时准确率相当。它给不出概率，由下面
+# 的第 3 步补上。训练足够长时，不用它也能接近。
 def fit_head(trainer):
     """Solve for the output layer on the features of the trained body. 求解输出层"""
     output_layer = find_output_layer(trainer.model)
     if output_layer is None:
         return
-    # 1. Features. The first 10,000 training rows will do: they have been shuffled.
-    # 1. 特征。训练样本取前一万个就够了：各批的顺序已经打乱。
+    # 1. Features. The first 10,000 training rows suffice: they have been shuffled.
+    # 1. 特征。训练样本取前一万个就够了：样本的顺序早已打乱。
     count = min(10_000, len(trainer.train_dataset))
     train_rows = trainer.train_dataset.select(range(count))
     rows = datasets.concatenate_datasets([train_rows, trainer.eval_dataset])
