@@ -788,7 +788,7 @@ SPLITS = ("train", "validation", "test")
 TOO_FEW = "train has rows of fewer than two classes: add rows 训练集至少要有两个类别"
 # What else people call the validation file of a folder. 文件夹里验证集文件的其他叫法。
 OTHER_NAMES = {"valid": "validation", "val": "validation", "dev": "validation"}
-FILE_KIND = r"\.(csv|tsv|txt|xlsx|json|jsonl|ndjson|parquet|zip)(\.\w{2,3})?$"
+FILE_KIND = r"\.(csv|tsv|txt|xlsx|json|jsonl|ndjson|parquet|zip)(\.(gz|bz2|xz|zst))?$"
 
 
 def read_rows(dataset_name):
@@ -851,15 +851,20 @@ def find_files(name):
         )
         return {"train": name} if is_file else {}
     files = {}
+    tables = []
     for path in sorted(folder.iterdir()):
         stem = path.name.lower().split(".")[0]
         split = OTHER_NAMES.get(stem, stem)
         if split in SPLITS and re.search(FILE_KIND, path.name.lower()):
             files.setdefault(split, []).append(path)
+        # Excel and macOS leave ~$name and ._name beside a file that is open or copied.
+        # 打开或拷贝文件时，Excel 和 macOS 会在旁边留下 ~$ 和 ._ 开头的文件。
+        if re.search(r"^[^.~].*\.(csv|xlsx)$", path.name.lower()):
+            tables.append(path)
     # The page of a data set may say which file is which: that is for load_dataset.
     # 数据集的 README 可能写明了各文件的用途，由 load_dataset 处理。
     if not files and not (folder / "README.md").exists():
-        files["train"] = [*folder.glob("*.csv"), *folder.glob("*.xlsx")]
+        files["train"] = tables
     return files if files.get("train") else {}
 
 
@@ -961,8 +966,9 @@ def read_csv(path, as_text):
         warnings.simplefilter("error", pd.errors.ParserWarning)
         # This engine refuses an unclosed quotation mark; the other swallows rows.
         # 这个引擎遇到没闭合的引号会报错；另一个会吞掉后面的行。
-        options = {"sep": separator, "engine": "python", "index_col": False}
-        table = pd.read_csv(path, **options, **as_text)
+        table = pd.read_csv(
+            path, sep=separator, engine="python", index_col=False, **as_text
+        )
     # A quotation mark that pairs with a later one makes one text of all between.
     # 没闭合的引号若与后面的引号配成一对，中间的行会全被并成一条文本。
     line_breaks = sum(table[name].str.contains("\n").sum() for name in table)
@@ -1141,7 +1147,7 @@ def use_label_names(labels):
         return labels.cat.reorder_categories(LABEL_NAMES)
 
     def plain(name):
-        return full_names.get(name, name).casefold()
+        return full_names.get(name.casefold(), name).casefold()
 
     wanted = {plain(name): name for name in LABEL_NAMES}
     advice = "all of the data's names, or none 原名称要么写全，要么全不写"
@@ -1163,7 +1169,7 @@ def spread_classes(rows, columns):
     classes = rows.groupby(columns, observed=True)
     # The place of each row within its class, from 0 to 1; half a row centres it.
     # 每一行在本类中的位置，从 0 到 1；加 0.5，取每行那一小段的中点。
-    place = (classes.cumcount() + 0.5) / classes["label"].transform("size")
+    place = (classes.cumcount() + 0.5) / classes.transform("size")
     return rows.iloc[np.argsort(place, kind="stable")]
 
 
@@ -1272,6 +1278,12 @@ def check_loading(model, tokenizer, loading):
         log.info(
             f"  word vectors added for {len(tokenizer)} tokens 为新增的 token 补上词向量"
         )
+    # Old files name the weights of LayerNorm otherwise. Saved so again, they would be
+    # missed by Trainer as it goes on from a checkpoint.
+    # 旧文件里 LayerNorm 的权重另有名称；若照旧名保存，Trainer 从检查点继续时就读不到它们。
+    model.save_pretrained = functools.partial(
+        model.save_pretrained, save_original_format=False
+    )
     # GPT and other decoders answer at the last token before the padding.
     # GPT 等解码器在填充之前的最后一个 token 处作答，所以要知道填充符是哪个。
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -1399,7 +1411,7 @@ def try_reading(model, tokenizer, text):
     先试读一条长 MAX_LENGTH 的文本，返回能否用 bf16；完全读不了就抛出 FinetuneError。
     DeBERTa 读得了，但不能用 bf16。
     """
-    text = f"{text} " * MAX_LENGTH
+    text = f"{text[:99]} " * MAX_LENGTH
     tokens = tokenizer(text, truncation=True, return_tensors="pt")
     model.train()  # some models are stricter in training 有的模型在训练模式下要求更严
     advice = "lower it, or choose another MODEL_NAME 请调小，或换模型"
@@ -1500,17 +1512,17 @@ def choose_checkpoint(trainer):
     所以要比最后一个高出一个标准误 √(p(1−p)/样本数) 以上才换（Breiman 的规则）。比较的是训练出的
     输出层，虽然 fit_head 之后可能替换它：它只能粗略反映特征的好坏，但不另花时间。
     """
-    accuracies = pd.DataFrame(trainer.state.log_history)["eval_accuracy"].dropna()
-    last = accuracies.iloc[-1]
+    history = pd.DataFrame(trainer.state.log_history)
+    last = history["eval_accuracy"].dropna().iloc[-1]
     best = trainer.state.best_metric
-    best_folder = trainer.state.best_model_checkpoint
     standard_error = np.sqrt(last * (1 - last) / len(trainer.eval_dataset))
     # With class weights, accuracy is not what is aimed at: the last one stays.
     # 设了类别权重时，目标不是准确率，保留最后的权重。
-    clearly_better = best - last > standard_error and CLASS_WEIGHTS is None
-    if best_folder and clearly_better:
-        huggingface_hub.load_torch_model(trainer.model, best_folder)
-        log.info(f"Back to 取用更好的检查点 {best_folder}: {best:.4f} > {last:.4f}")
+    if best - last > standard_error and CLASS_WEIGHTS is None:
+        folder = f"checkpoint-{trainer.state.best_global_step}"
+        folder = Path(trainer.args.output_dir, folder)
+        huggingface_hub.load_torch_model(trainer.model, folder)
+        log.info(f"Back to 取用更好的检查点 {folder}: {best:.4f} > {last:.4f}")
 
 
 def remove_checkpoints(run_folder):
@@ -1635,20 +1647,13 @@ def find_font(names):
     signs = {ord(sign) for sign in "".join(names)}
     fonts = sorted(font_manager.fontManager.ttflist, key=lambda font: font.name)
     for font in fonts:
-        # This one claims to have every sign, as a box. 这种字体声称什么字都有，其实只是方框。
-        if "Last Resort" not in font.name and signs <= signs_of_font(font.fname):
-            return font.name, names
+        # This one claims to have every sign, as a box; a font of pictures has none.
+        # 这种字体声称什么字都有，其实只是方框；彩色图形字体则读不出有哪些字。
+        with suppress(RuntimeError):
+            drawable = font_manager.get_font(font.fname).get_charmap().keys()
+            if "Last Resort" not in font.name and signs <= drawable:
+                return font.name, names
     return "DejaVu Sans", range(len(names))
-
-
-def signs_of_font(file):
-    """Return the code points that a font can draw; none for a font of pictures.
-
-    返回字体能画的字符编码；彩色图形字体不能用，返回空集。
-    """
-    with suppress(RuntimeError):
-        return set(font_manager.get_font(file).get_charmap())
-    return set()
 
 
 def write_card(names, settings, scores):
@@ -1831,10 +1836,9 @@ def or_fail(what):
     """
     try:
         yield
-    except NameError:  # a mistake in this file 本文件里的笔误
-        raise
     except Exception as error:
-        if disk_is_full(error):
+        # A NameError is a mistake in this file. NameError 是本文件里的笔误。
+        if isinstance(error, NameError) or disk_is_full(error):
             raise
         words = str(error)
         # Some errors only say that something went wrong; the cause behind them says

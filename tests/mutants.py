@@ -206,8 +206,8 @@ MUTANTS = [
         "test_files.py::test_a_file_by_its_address",
     ),
     Mutant(
-        '[*folder.glob("*.csv"), *folder.glob("*.xlsx")]',
-        '[*folder.glob("*.csv")]',
+        'r"^[^.~].*\\.(csv|xlsx)$"',
+        'r"^[^.~].*\\.(csv)$"',
         "The workbook in a folder is not found.",
         "test_files.py::test_a_folder_of_one_workbook",
     ),
@@ -314,14 +314,14 @@ MUTANTS = [
         "test_forms.py::test_the_advice_fits_the_cause",
     ),
     Mutant(
-        '"engine": "python", "index_col": False}',
-        '"engine": "python"}',
+        'engine="python", index_col=False, **as_text',
+        'engine="python", **as_text',
         "With a comma at the end of each line, the text is taken for an index.",
         "test_files.py::test_one_file_of_each_kind[trailing.csv]",
     ),
     Mutant(
-        '"sep": separator, "engine": "python"',
-        '"sep": separator, "engine": "c"',
+        'sep=separator, engine="python"',
+        'sep=separator, engine="c"',
         "An unclosed quotation mark swallows rows.",
         "test_forms.py::test_the_advice_fits_the_cause",
     ),
@@ -442,7 +442,7 @@ MUTANTS = [
         "test_forms.py::test_the_advice_fits_the_cause",
     ),
     Mutant(
-        "        return full_names.get(name, name).casefold()\n",
+        "        return full_names.get(name.casefold(), name).casefold()\n",
         "        return full_names.get(name, name)\n",
         'LABEL_NAMES = ["Good", "BAD"] swaps the classes good and bad.',
         "test_data.py::test_label_names_are_an_order_or_new_names",
@@ -589,7 +589,7 @@ MUTANTS = [
         "test_recipe.py::test_every_family[bert]",
     ),
     Mutant(
-        'text = f"{text} " * MAX_LENGTH',
+        'text = f"{text[:99]} " * MAX_LENGTH',
         'text = f"{text} "',
         "MAX_LENGTH above what the model can read ends in a traceback.",
         "test_errors.py::test_what_else_the_user_can_mend",
@@ -831,7 +831,7 @@ MUTANTS = [
         "test_recipe.py::test_the_last_checkpoint_is_deployed_unless_an_earlier_one_is_clearly_better",
     ),
     Mutant(
-        "        huggingface_hub.load_torch_model(trainer.model, best_folder)\n",
+        "        huggingface_hub.load_torch_model(trainer.model, folder)\n",
         "",
         "The better checkpoint is named, but not used.",
         "test_recipe.py::test_the_last_checkpoint_is_deployed_unless_an_earlier_one_is_clearly_better",
@@ -1228,8 +1228,8 @@ MUTANTS = [
         "test_errors.py::test_a_wrong_output_folder_is_found_before_anything_is_loaded",
     ),
     Mutant(
-        "    except NameError:",
-        "    except KeyboardInterrupt:",
+        "if isinstance(error, NameError) or disk_is_full(error):",
+        "if disk_is_full(error):",
         "A slip in the file itself reads as if the data were wrong.",
         "test_errors.py::test_what_the_user_cannot_mend_keeps_its_traceback",
     ),
@@ -1262,6 +1262,55 @@ MUTANTS = [
         "raise SystemExit(1) from None",
         "A shell script cannot tell a wrong setting from a crash.",
         "test_errors.py::test_a_shell_gets_the_line_and_exit_code_2",
+    ),
+    # ---- found by reading ----
+    Mutant(
+        "save_original_format=False",
+        "save_original_format=True",
+        "An old BERT that is resumed loses what its LayerNorms have learnt.",
+        "test_robust.py::test_weights_under_their_old_names_go_on_as_well",
+    ),
+    Mutant(
+        "(gz|bz2|xz|zst)",
+        "\\w{2,3}",
+        "A CSV that macOS has packed is not read, nor one named a.xlsx.csv.",
+        "test_files.py::test_one_file_of_each_kind",
+    ),
+    Mutant(
+        'f"{text[:99]} "',
+        'f"{text} "',
+        "A first text of 500 kB fills the memory.",
+        "test_recipe.py::test_a_long_text_is_not_repeated_to_try_the_model",
+    ),
+    Mutant(
+        'f"checkpoint-{trainer.state.best_global_step}"',
+        "trainer.state.best_model_checkpoint",
+        "A renamed OUTPUT_DIR ends the run in a traceback.",
+        "test_recipe.py::test_the_better_checkpoint_is_found_where_the_folder_is_now",
+    ),
+    Mutant(
+        "full_names.get(name.casefold(), name)",
+        "full_names.get(name, name)",
+        'LABEL_NAMES = ["POS", "NEG"] swaps the classes of neg and pos.',
+        "test_data.py::test_label_names_are_an_order_or_new_names",
+    ),
+    Mutant(
+        "for path in sorted(folder.iterdir()):",
+        "for path in reversed(sorted(folder.iterdir())):",
+        "A copied folder gives other rows.",
+        "test_files.py::test_files_of_a_folder_are_read_by_name",
+    ),
+    Mutant(
+        'r"^[^.~].*',
+        'r"^.*',
+        "What Excel leaves beside an open workbook is read as one.",
+        "test_files.py::test_a_folder_of_one_workbook",
+    ),
+    Mutant(
+        "os.path.expanduser(str(pattern))",
+        "os.path.expanduser(pattern)",
+        "The error speaks of np.str_.",
+        "test_errors.py::test_a_missing_file_is_named_as_it_was_written",
     ),
 ]
 

@@ -239,6 +239,8 @@ def test_labels_that_look_different_are_two_classes(pf, capsys, labels):
         (("good", "bad"), ["Good", "BAD"], ("Good", "BAD")),
         (("pos", "neg"), ["POSITIVE", "NEGATIVE"], ("POSITIVE", "NEGATIVE")),
         (("pos", "neg"), ["pos", "neg"], ("pos", "neg")),
+        (("pos", "neg"), ["POS", "NEG"], ("POS", "NEG")),
+        (("Pos", "Neg"), ["POSITIVE", "NEGATIVE"], ("POSITIVE", "NEGATIVE")),
         (("neg", "pos"), ["positive", "negative"], ("negative", "positive")),
         (("Spam", "spam", "x"), ["x", "spam", "Spam"], ("Spam", "spam", "x")),
         # Other names are new names, in the order of the classes.

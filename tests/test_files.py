@@ -156,6 +156,9 @@ KINDS = [
     ("json.zip", zip_of(("tickets.json", TABLE.to_json(orient="records")))),
     ("folder.zip", zip_of(("data/", ""), ("data/tickets.csv", CSV))),
     ("mac.zip", zip_of(("tickets.csv", CSV), ("__MACOSX/._tickets.csv", b"\0\5"))),
+    ("mac.csv.zip", zip_of(("tickets.csv", CSV), ("__MACOSX/._tickets.csv", b"\0\5"))),
+    ("from.xlsx.csv", write_comma),
+    ("from.json.csv", write_comma),
 ]
 
 
@@ -427,7 +430,19 @@ def test_a_folder_holds_other_things_too(pf):
 def test_a_folder_of_one_workbook(pf):
     Path("folder").mkdir()
     write_workbook("folder/tickets.xlsx")
+    # What Excel and macOS leave there does not count.
+    Path("folder/~$tickets.xlsx").write_bytes(b"\0\5")
+    Path("folder/._tickets.xlsx").write_bytes(b"\0\5")
     assert rows_of(load(pf, "folder")) == sorted(ROWS)
+
+
+def test_files_of_a_folder_are_read_by_name(pf):
+    folder = Path("folder")
+    folder.mkdir()
+    for name in ("b.csv", "C.CSV", "a.csv"):
+        write_comma(folder / name)
+    names = [path.name for path in pf.find_files("folder")["train"]]
+    assert names == ["C.CSV", "a.csv", "b.csv"]
 
 
 @pytest.mark.parametrize("name", ["train.csv", "tickets.csv"])

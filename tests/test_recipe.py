@@ -576,6 +576,37 @@ def test_the_last_checkpoint_is_deployed_unless_an_earlier_one_is_clearly_better
         assert torch.equal(deployed[name], chosen[name]), name
 
 
+def test_the_better_checkpoint_is_found_where_the_folder_is_now(
+    pf, finished, monkeypatch
+):
+    """OUTPUT_DIR may have been renamed since the checkpoint was saved."""
+    accuracies = iter([*ACCURACIES["better by more than one error"], 0])
+
+    def scores(_):
+        return {"accuracy": next(accuracies), "f1": 0, "precision": 0, "recall": 0}
+
+    def rename(trainer):
+        trainer.state.best_model_checkpoint = "elsewhere"
+        choose_checkpoint(trainer)
+
+    choose_checkpoint = pf.choose_checkpoint
+    monkeypatch.setattr(pf, "compute_metrics", scores)
+    monkeypatch.setattr(pf, "choose_checkpoint", rename)
+    finished(NUM_EPOCHS=3, EVAL_STEPS=4, FIT_HEAD=False)
+
+
+def test_a_long_text_is_not_repeated_to_try_the_model(pf, built):
+    trainer = built(MAX_LENGTH=16)
+    asked = []
+
+    def tokenizer(text, **options):
+        asked.append(text)
+        return trainer.processing_class(text, **options)
+
+    pf.try_reading(trainer.model, tokenizer, "good film " * 100_000)
+    assert len(asked[0]) < 2_000
+
+
 def test_the_labels_of_the_test_change_nothing_that_is_saved(pf, settings):
     """Not the checkpoint, not the output layer, not its confidence."""
     validation = write_csv("validation.csv", uneven_reviews(12))

@@ -21,6 +21,7 @@ from conftest import (
     uneven_reviews,
     write_csv,
 )
+from safetensors.torch import load_file, save_file
 
 LONG = {"NUM_EPOCHS": 3, "EVAL_STEPS": 4}  # 15 steps; checkpoints at 4, 8, 12 and 15
 RANDOM = {"GROUP_BY_LENGTH": False, "DROPOUT": 0.3}  # these draw from the random state
@@ -148,6 +149,24 @@ def test_a_killed_run_goes_on_to_the_same_end(train, pf, monkeypatch, constants)
     assert list(curve) == [0, 4, 8, 12, 15]
     assert len(set(curve.values())) == 5  # the loss tells the steps apart
     assert steady("out") == steady("whole")
+    saved = Path("out/model.safetensors").read_bytes()
+    assert saved == Path("whole/model.safetensors").read_bytes()
+
+
+def test_weights_under_their_old_names_go_on_as_well(train, settings, without_picture):
+    """Files of the first BERTs say gamma and beta for the weights of LayerNorm."""
+    shutil.copytree(settings["MODEL_NAME"], "old")
+    weights = load_file("old/model.safetensors")
+    renamed = {}
+    for name, weight in weights.items():
+        name = name.replace("LayerNorm.weight", "LayerNorm.gamma")
+        renamed[name.replace("LayerNorm.bias", "LayerNorm.beta")] = weight
+    assert renamed.keys() != weights.keys()
+    save_file(renamed, "old/model.safetensors", metadata={"format": "pt"})
+    assert train(at=11, event=kill, MODEL_NAME="old")[0] == "killed"
+    _, out, _ = train(MODEL_NAME="old")
+    assert going_on(out) == 8
+    train(MODEL_NAME="old", OUTPUT_DIR="whole")
     saved = Path("out/model.safetensors").read_bytes()
     assert saved == Path("whole/model.safetensors").read_bytes()
 
