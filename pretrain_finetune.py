@@ -123,7 +123,7 @@ def main():
     """Run the whole workflow; return the test scores, name → number. 跑完全流程，返回测试分数"""
     check_constants()
     device_count = pick_device()
-    # If the default ones are out of reach, stand-ins. 默认的模型和数据取不到时，用离线备用。
+    # Or, without a Hub, stand-ins and their rate. 取不到默认的模型和数据，就换成离线备用及其学习率。
     model_name, dataset_name, learning_rate = choose_source()
 
     log.info("----- 1/6 Load the data 加载数据 -----")
@@ -308,7 +308,7 @@ def training_arguments(run_folder, learning_rate, bf16):
         num_train_epochs=NUM_EPOCHS,
         per_device_train_batch_size=BATCH_SIZE,
         per_device_eval_batch_size=BATCH_SIZE,
-        # group_by_length has shuffled: keep its order. group_by_length 已打乱，照此顺序。
+        # group_by_length has shuffled: keep its order. 批的次序已由它排好。
         train_sampling_strategy="sequential" if GROUP_BY_LENGTH else "random",
         learning_rate=learning_rate,
         weight_decay=WEIGHT_DECAY,
@@ -357,7 +357,7 @@ def train(trainer):
     # 3. backward: for each weight, the gradient of the loss 反向：算损失对各权重的梯度
     # 4. clip: scale all gradients down if their norm exceeds 1 裁剪：梯度总范数超过 1 就缩小
     # 5. step: AdamW divides a gradient's running mean by its usual size: a weight moves
-    #    by at most about the rate 更新：AdamW 用近期大小归一化，每个权重变动不超过学习率上下
+    #    by at most about the rate 更新：AdamW 把梯度的均值除以它平时的大小，权重变动至多约为学习率
     # 6. rate: up in the warm-up, then linearly down 调整学习率：先升，后线性降
     # Every EVAL_STEPS steps it validates and saves. 每 EVAL_STEPS 步验证一次、存一个检查点。
     scores = trainer.train(resume_from_checkpoint=checkpoint).metrics
@@ -372,14 +372,14 @@ def compute_metrics(eval_pred):
     """Logits `(rows, classes)` and labels `(rows,)` → the four scores, each in [0, 1].
 
     accuracy   the share of rows that are answered correctly 准确率：答对的比例
-    precision  TP / (TP + FP): of the rows called positive, the share that really are
-    recall     TP / (TP + FN): of the positive rows, the share that were found
-    f1         their harmonic mean, fairer than accuracy where a class is rare
+    precision  精确率 TP / (TP + FP): of the rows called positive, the share that are
+    recall     召回率 TP / (TP + FN): of the positive rows, the share that were found
+    f1         their harmonic mean 调和平均, fairer than accuracy where a class is rare
     TP, FP, FN: true positives, false positives, false negatives. With two classes,
     positive is the second; with more, these three are means over the classes (macro).
     0 / 0 is 0. 精确率：判为正类的样本中，确实是正类的比例；召回率：正类样本中，被找出来的比例；
     F1：二者的调和平均，类别不均衡时比准确率公平。TP、FP、FN：真正例、假正例、假反例。两类时，第二类为
-    正类；多类时，后三者取各类的平均（宏平均）。0 / 0 记为 0。
+    正类；多类时，后三个分数取各类的平均（宏平均）。0 / 0 记为 0。
     """
     logits, labels = eval_pred
     predictions = np.argmax(logits, axis=-1)
@@ -396,7 +396,7 @@ def evaluate(trainer, rows):
 
     The 95 % interval (Wilson, 1927) is where this model's accuracy on unlimited rows
     probably lies; the baseline is that of always predicting the most frequent label.
-    返回测试分数和 logits。95% 置信区间（Wilson，1927）：测试样本无限多时，这个模型的准确率大致在
+    返回测试分数和 logits。95% 置信区间（Wilson，1927）：测试样本无限多时，这个模型的准确率多半在
     哪个范围；基线：始终预测最多的那一类，准确率是多少。
     """
     logits, labels, scores = trainer.predict(rows)
@@ -431,33 +431,33 @@ def predict(texts):
 # ---- The ideas: more out of few rows 技巧：让少量样本发挥更大作用 ----
 # Skip this chapter on a first reading: with the five switched off, all above runs, but
 # a short run learns little. After each name stands its gain: the accuracy with all five
-# (0.839) minus that with this one off (IMDB, 200 rows; MiniLM, a small model, hence the
+# (0.840) minus that with this one off (IMDB, 200 rows; MiniLM, a small model, hence the
 # rate 2e-4; mean of three seeds; differences below 0.01 may be chance).
 # 初读可以跳过这一章：五项全关，上面也照常运行，只是短训练学不到多少。名称后面是它的增益：五项全开的
-# 准确率（0.839）减去只关这一项的（IMDB，200 个样本；小模型 MiniLM，所以学习率用 2e-4；三个种子的
+# 准确率（0.840）减去只关这一项的（IMDB，200 个样本；小模型 MiniLM，所以学习率用 2e-4；三个种子的
 # 平均；0.01 以下的差别可能是偶然）。
 
-# TRUNCATION_SIDE, +0.040: a review gives its verdict at the end, so "left" cuts off the
+# TRUNCATION_SIDE, +0.041: a review gives its verdict at the end, so "left" cuts off the
 # start. (In "How to Fine-Tune BERT for Text Classification?", Sun et al., 2019, the end
 # alone beat the start alone.) News and tickets state the point first: use "right".
-# TRUNCATION_SIDE，+0.040：影评的结论多在结尾，所以截掉开头；Sun 等人 2019 年的实验也是只看结尾胜过
+# TRUNCATION_SIDE，+0.041：影评的结论多在结尾，所以截掉开头；Sun 等人 2019 年的实验也是只看结尾胜过
 # 只看开头。新闻、工单开头就说正事，请用 "right"。
 
-# DROPOUT 0, +0.003. Dropout zeroes a share of the activations at random, against
+# DROPOUT 0, +0.005. Dropout zeroes a share of the activations at random, against
 # overfitting. A short run has no time to overfit, and learns faster without it; a long
 # run is better with it.
-# DROPOUT 0，+0.003。Dropout 随机置零一部分激活值，防止过拟合。短训练来不及过拟合，关掉它学得更快；
+# DROPOUT 0，+0.005。Dropout 随机置零一部分激活值，防止过拟合。短训练来不及过拟合，关掉它学得更快；
 # 长训练用它更好。
 
 
-# GROUP_BY_LENGTH, +0.008, and less padding. Problem: a batch is as long as its longest
+# GROUP_BY_LENGTH, +0.011, and less padding. Problem: a batch is as long as its longest
 # text, and the rest is padding, wasted work; a batch of mostly positive texts pushes
 # all answers towards positive. Idea: sort the rows by length, then interleave the
 # classes evenly: one batch has the four shortest positive and the four shortest
 # negative texts, the next one the next four of each. The batches are shuffled once. So
 # switch it off for several epochs, which would repeat them (*long*: off, +0.005, in a
 # third more time), or if one class has much longer texts: batches mix long and short.
-# GROUP_BY_LENGTH，+0.008，填充也更少。问题：同一批都要填充到最长的那条，填充部分白算；一批里正面的
+# GROUP_BY_LENGTH，+0.011，填充也更少。问题：同一批都要填充到最长的那条，填充部分白算；一批里正面的
 # 居多，就会把所有答案往正面推。做法：按长度排序，再让各类均匀穿插：最短的一批，由正面里最短的四条和
 # 负面里最短的四条组成，往后类推；批的顺序打乱一次。多轮训练应关闭，免得每轮都是同样的批（长训练关闭
 # 后 +0.005，耗时多三分之一）；某一类的文本明显更长时也应关闭，否则同一批里会长短混杂。
@@ -473,7 +473,7 @@ def group_by_length(rows, batch_size):
     return rows.select(np.append(batches, order[in_full_batches:]))
 
 
-# MEAN_POOLING, +0.025. Problem: pretraining seldom asked [CLS] to sum up the text, and
+# MEAN_POOLING, +0.018. Problem: pretraining seldom asked [CLS] to sum up the text, and
 # a few steps do not teach it; the average of all tokens says more. Idea: in attention
 # each token makes a query (what it looks for), a key (what it offers) and a value (what
 # it passes on). The query is scored against all keys, softmax turns the scores into
@@ -486,7 +486,7 @@ def group_by_length(rows, batch_size):
 # layer starts at zero, with no random preferences to unlearn: it learns from the first
 # gradient, but hands none down through weights of zero, so the body follows one step
 # later. Switch it off with ample data (10,000 rows, say).
-# MEAN_POOLING，+0.025。问题：预训练很少要求 [CLS] 概括全文，训练几步也学不会；全部 token 取平均，信
+# MEAN_POOLING，+0.018。问题：预训练很少要求 [CLS] 概括全文，训练几步也学不会；全部 token 取平均，信
 # 息更多。做法：注意力里，每个 token 有 query（要找什么）、key（能给什么）、value（传出什么）三个向
 # 量；query 与每个 key 算得分，经 softmax 变成权重，再把 value 的加权平均加到这个 token 的向量上。
 # query 为零，权重就都相等，加权平均就成了平均（均匀注意力）。所以主干最后一层里算出 query 的线性层
@@ -512,18 +512,18 @@ def start_with_averages(model, new_weights):
     log.info("  the top layer starts with uniform attention 顶层从均匀注意力开始")
 
 
-# FIT_HEAD, +0.083. Problem: the body has learned what to tell apart, but a few small
+# FIT_HEAD, +0.080. Problem: the body has learned what to tell apart, but a few small
 # steps leave the output layer far from its own best. Idea: once all layers below are
 # fixed, the best linear layer needs no steps: it is computed from their output, the
 # features. Why least squares on 0 and 1, not logistic regression? With a penalty on
 # large weights both have one best answer; only least squares has a formula for it, and
 # for the error on each row if left out, by which the penalty is chosen. On a few
 # hundred rows it is as accurate; probabilities come in step 3. Long runs need it less.
-# FIT_HEAD，+0.083。问题：主干已学会区分什么，输出层自己却只走了几小步，离最优还很远。做法：前面各层
+# FIT_HEAD，+0.080。问题：主干已学会如何区分，输出层自己却只走了几小步，离最优还很远。做法：前面各层
 # 固定之后，最优的线性层不必一步步训练，可以由前面各层的输出（特征）直接算出。为什么把标签写成 0 和
-# 1 做最小二乘，而不用逻辑回归？加上对大权重的惩罚，两者都有唯一的最优解，但只有最小二乘有公式，逐个
-# 留出一个样本来验证、据此选惩罚强度（留一法）也有公式；几百个样本时准确率相当。它给不出概率，由下面
-# 的第 3 步补上。训练足够长时，不用它也能接近。
+# 1 做最小二乘，而不用逻辑回归？加上对大权重的惩罚，两者都有唯一的最优解，但只有最小二乘的解有公式，
+# 留一法（逐个留出样本来验证，据此选惩罚强度）的误差也有；几百个样本时准确率相当。概率由下面的第 3
+# 步给出。训练足够长时，它的作用就小了。
 def fit_head(trainer):
     """Solve for the output layer on the features of the trained body. 求解输出层"""
     output_layer = find_output_layer(trainer.model)
