@@ -123,7 +123,7 @@ def main():
     """Run the whole workflow; return the test scores, name → number. 跑完全流程，返回测试分数"""
     check_constants()
     device_count = pick_device()
-    # Or, without a Hub, stand-ins and their rate. 取不到默认的模型和数据，就换成离线备用及其学习率。
+    # As set; or, without a Hub, stand-ins and their rate. 取不到默认的模型和数据，就用离线备用及其学习率。
     model_name, dataset_name, learning_rate = choose_source()
 
     log.info("----- 1/6 Load the data 加载数据 -----")
@@ -443,24 +443,24 @@ def predict(texts):
 # TRUNCATION_SIDE，+0.041：影评的结论多在结尾，所以截掉开头；Sun 等人 2019 年的实验也是只看结尾胜过
 # 只看开头。新闻、工单开头就说正事，请用 "right"。
 
-# DROPOUT 0, +0.005. Dropout zeroes a share of the activations at random, against
-# overfitting. A short run has no time to overfit, and learns faster without it; a long
-# run is better with it.
-# DROPOUT 0，+0.005。Dropout 随机置零一部分激活值，防止过拟合。短训练来不及过拟合，关掉它学得更快；
-# 长训练用它更好。
+# DROPOUT 0, +0.005, in a sixth less time. Dropout zeroes a share of the activations at
+# random, against overfitting. A short run has no time to overfit, and learns faster
+# without it; a long run is better with it.
+# DROPOUT 0，+0.005，用时少六分之一。Dropout 随机置零一部分激活值，防止过拟合。短训练来不及过拟合，
+# 关掉它学得更快；长训练用它更好。
 
 
-# GROUP_BY_LENGTH, +0.011, and less padding. Problem: a batch is as long as its longest
-# text, and the rest is padding, wasted work; a batch of mostly positive texts pushes
-# all answers towards positive. Idea: sort the rows by length, then interleave the
-# classes evenly: one batch has the four shortest positive and the four shortest
+# GROUP_BY_LENGTH, +0.011, in a sixth less time. Problem: a batch is as long as its
+# longest text, and the rest is padding, wasted work; a batch of mostly positive texts
+# pushes all answers towards positive. Idea: sort the rows by length, then interleave
+# the classes evenly: one batch has the four shortest positive and the four shortest
 # negative texts, the next one the next four of each. The batches are shuffled once. So
 # switch it off for several epochs, which would repeat them (*long*: off, +0.005, in a
-# third more time), or if one class has much longer texts: batches mix long and short.
-# GROUP_BY_LENGTH，+0.011，填充也更少。问题：同一批都要填充到最长的那条，填充部分白算；一批里正面的
-# 居多，就会把所有答案往正面推。做法：按长度排序，再让各类均匀穿插：最短的一批，由正面里最短的四条和
-# 负面里最短的四条组成，往后类推；批的顺序打乱一次。多轮训练应关闭，免得每轮都是同样的批（长训练关闭
-# 后 +0.005，耗时多三分之一）；某一类的文本明显更长时也应关闭，否则同一批里会长短混杂。
+# quarter more time), or if one class has much longer texts: batches mix long and short.
+# GROUP_BY_LENGTH，+0.011，用时少六分之一。问题：同一批都要填充到最长的那条，填充部分白算；一批里正
+# 面的居多，就会把所有答案往正面推。做法：按长度排序，再让各类均匀穿插：最短的一批，由正面里最短的四
+# 条和负面里最短的四条组成，往后类推；批的顺序打乱一次。多轮训练应关闭，免得每轮都是同样的批（长训练
+# 关闭后 +0.005，耗时多四分之一）；某一类的文本明显更长时也应关闭，否则同一批里会长短混杂。
 def group_by_length(rows, batch_size):
     """Reorder: batches of like lengths, equal shares. 重排：每批长度相近、各类比例一致"""
     table = rows.select_columns(["length", "label"]).to_pandas()
