@@ -434,7 +434,7 @@ def test_what_is_odd_is_one_warning(pf, capsys, kind, case):
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
-@pytest.mark.parametrize("size", [None, 3])
+@pytest.mark.parametrize("size", [None, 4])
 def test_all_in_order_is_no_warning(pf, capsys, kind, size):
     WRITERS[kind](f"data.{kind}", reviews(60))
     load(pf, f"data.{kind}", TRAIN_SIZE=size)

@@ -387,7 +387,7 @@ def test_an_interruption_is_one_line_and_the_run_goes_on(
     assert end == code
     assert "Traceback" not in out + err
     assert err.count(f"{start}{GO_ON}") == 1
-    assert err.endswith("再次运行可从检查点继续\n")
+    assert err.endswith("再次运行：若已有检查点，就从那里继续\n")
     end, out, steps = train()
     assert (end, going_on(out), steps) == (0, 4, 15 - 4)
 
