@@ -925,9 +925,15 @@ def read_json(path):
         rows = [json.loads(line) for line in content.split("\n") if line.strip()]
     if isinstance(rows, dict) and isinstance(rows.get(TEXT_COLUMN), str):
         rows = [rows]  # a single line 只有一行
+
+    def whole(value):
+        """Half an emoji, as in a text cut short, becomes "?". 截断的半个表情符号变成“?”"""
+        is_text = isinstance(value, str)
+        return value.encode("utf-8", "replace").decode() if is_text else value
+
     # pandas alone would turn whole numbers beside gaps into fractions.
     # 不指定 dtype，pandas 会把带缺失的整数列变成小数。
-    return pd.DataFrame(rows, dtype=object)
+    return pd.DataFrame(rows, dtype=object).map(whole)
 
 
 def read_url(url):
@@ -1557,6 +1563,8 @@ def as_found(function):
             stopped = error.with_traceback(None)
         except KeyboardInterrupt:
             stopped = FinetuneError(f"stopped 已中断: {RUN_AGAIN}", exit_code=130)
+        except torch.OutOfMemoryError:
+            stopped = FinetuneError("out of memory 显存不足: lower 请调小 BATCH_SIZE")
         except Exception as error:
             if not disk_is_full(error):
                 raise
@@ -1575,25 +1583,25 @@ def as_found(function):
 # ---- Showing results: without them, you would have one number ----
 # ---- 展示结果：没有这一节，你只会得到一个数 ----
 def show_results(trainer, dataset, dataset_name, logits, scores, answers):
-    """Write the predictions, the picture and the card; log the last screen.
+    """Log the last screen; write the predictions, the picture and the card.
 
-    写出逐条预测、结果图和模型卡片；输出最后一屏。
+    输出最后一屏；写出逐条预测、结果图和模型卡片。
     """
     rows = dataset["test"]
     names = np.array(rows.features["label"].names)
     table = pd.DataFrame({"text": rows["text"][:], "label": names[rows["label"][:]]})
     table["prediction"] = names[logits.argmax(axis=1)]
     table["confidence"] = special.softmax(logits, axis=1).max(axis=1)
+    log_scores(names, len(table), scores)
+    if len(names) > 2:
+        log_classes(table)
+    log_answers(answers)
     write_predictions(table)
     draw(trainer.state.log_history, table, names)
     data = str(DATA_FILES or dataset_name)
     used = {"MODEL_NAME": trainer.model.name_or_path, "DATASET_NAME": data}
     used["LEARNING_RATE"] = trainer.args.learning_rate
     write_card(names, recipe() | used, scores)
-    log_scores(names, len(table), scores)
-    if len(names) > 2:
-        log_classes(table)
-    log_answers(answers)
     log.info(f"All in one picture 结果图: {Path(OUTPUT_DIR, 'results.png')}")
     if dataset_name == EMBEDDED_DATA:
         log.warning("EMBEDDED DEFAULT 离线备用: NOT IMDB figures 不是 IMDB 的结果")
@@ -1647,9 +1655,10 @@ def find_font(names):
     signs = {ord(sign) for sign in "".join(names)}
     fonts = sorted(font_manager.fontManager.ttflist, key=lambda font: font.name)
     for font in fonts:
-        # This one claims to have every sign, as a box; a font of pictures has none.
-        # 这种字体声称什么字都有，其实只是方框；彩色图形字体则读不出有哪些字。
-        with suppress(RuntimeError):
+        # This one claims to have every sign, as a box; a font of pictures has none; one
+        # that has been removed may still be listed.
+        # 这种字体声称什么字都有，其实只是方框；彩色图形字体读不出有哪些字；已删除的字体可能还在列表里。
+        with suppress(RuntimeError, OSError):
             drawable = font_manager.get_font(font.fname).get_charmap().keys()
             if "Last Resort" not in font.name and signs <= drawable:
                 return font.name, names
@@ -1838,7 +1847,8 @@ def or_fail(what):
         yield
     except Exception as error:
         # A NameError is a mistake in this file. NameError 是本文件里的笔误。
-        if isinstance(error, NameError) or disk_is_full(error):
+        elsewhere = (NameError, torch.OutOfMemoryError)
+        if isinstance(error, elsewhere) or disk_is_full(error):
             raise
         words = str(error)
         # Some errors only say that something went wrong; the cause behind them says
@@ -1911,9 +1921,12 @@ def check_output_folder():
         earlier_runs += folder.glob("test_predictions.csv")
         if any(folder.iterdir()) and not earlier_runs:
             raise ValueError("it is in use 文件夹已有其他内容")
-        model = Path(MODEL_NAME)
-        if model.exists() and model.resolve().is_relative_to(folder.resolve()):
-            raise ValueError("it holds MODEL_NAME 模型就在里面，会被覆盖")
+        sources = [MODEL_NAME]
+        for files in find_files(os.path.expanduser(DATASET_NAME)).values():
+            sources += np.atleast_1d(files).tolist()
+        for source in map(Path, sources):
+            if source.exists() and source.resolve().is_relative_to(folder.resolve()):
+                raise ValueError(f"it holds {source} 就在里面，会被覆盖")
 
 
 def disk_is_full(error):

@@ -1216,7 +1216,7 @@ MUTANTS = [
         "test_robust.py::test_a_killed_run_goes_on_to_the_same_end",
     ),
     Mutant(
-        "model.resolve().is_relative_to(folder.resolve())",
+        "source.resolve().is_relative_to(folder.resolve())",
         "model == folder",
         "The model that a run starts from is overwritten.",
         "test_errors.py::test_the_output_folder_may_not_hold_the_model",
@@ -1228,8 +1228,8 @@ MUTANTS = [
         "test_errors.py::test_a_wrong_output_folder_is_found_before_anything_is_loaded",
     ),
     Mutant(
-        "if isinstance(error, NameError) or disk_is_full(error):",
-        "if disk_is_full(error):",
+        "elsewhere = (NameError, torch.OutOfMemoryError)",
+        "elsewhere = (torch.OutOfMemoryError,)",
         "A slip in the file itself reads as if the data were wrong.",
         "test_errors.py::test_what_the_user_cannot_mend_keeps_its_traceback",
     ),
@@ -1311,6 +1311,30 @@ MUTANTS = [
         "os.path.expanduser(pattern)",
         "The error speaks of np.str_.",
         "test_errors.py::test_a_missing_file_is_named_as_it_was_written",
+    ),
+    Mutant(
+        "suppress(RuntimeError, OSError)",
+        "suppress(RuntimeError)",
+        "A font that has been removed ends the run before the picture.",
+        "test_recipe.py::test_a_font_that_is_listed_but_gone_is_passed_over",
+    ),
+    Mutant(
+        "elsewhere = (NameError, torch.OutOfMemoryError)",
+        "elsewhere = (NameError,)",
+        "A full GPU is blamed on REPORT_TO.",
+        "test_errors.py::test_a_full_gpu_is_one_line",
+    ),
+    Mutant(
+        "pd.DataFrame(rows, dtype=object).map(whole)",
+        "pd.DataFrame(rows, dtype=object)",
+        "Half an emoji ends in a traceback.",
+        "test_files.py::test_half_an_emoji_is_a_question_mark",
+    ),
+    Mutant(
+        "sources += np.atleast_1d(files).tolist()",
+        "pass",
+        "Rows corrected by hand are overwritten.",
+        "test_errors.py::test_the_rows_of_a_run_are_not_overwritten_by_it",
     ),
 ]
 

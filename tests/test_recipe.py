@@ -1056,3 +1056,13 @@ def test_a_notebooks_own_settings_stay_as_they_are(pf, settings):
     pf.edit(**settings).main()
     assert warnings.filters == filters
     assert matplotlib.rcParams["font.family"] == font
+
+
+def test_a_font_that_is_listed_but_gone_is_passed_over(pf, monkeypatch):
+    def gone(_):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(pf.font_manager, "get_font", gone)
+    font, names = pf.find_font(["好评", "差评"])
+    assert font == "DejaVu Sans"
+    assert list(names) == [0, 1]
