@@ -10,7 +10,7 @@ from your labelled texts, is tested honestly, and is put to use, in six steps:
 2. Tokenize   texts become numbers                分词：文本变成数字
 3. Model      pretrained body, new head           模型：预训练主干（body）+ 新分类头（head）
 4. Fine-tune  both: small steps, few passes       微调：两者一起训练，步子小，轮数少
-5. Evaluate   once, on held-out texts             评估：用留出来的文本，只评一次
+5. Evaluate   once, on held-out texts             评估：用留出的文本，只评一次
 6. Deploy     save it; a pipeline answers         部署：保存，用 pipeline 预测新文本
 
 Run it 运行:
@@ -171,7 +171,7 @@ def main():
 # Why three parts? The model may know its training rows by heart. The validation rows
 # help to choose a checkpoint and to fit the output layer: scores on them are too good.
 # Only the test rows, which play no part in any of it, give an honest score.
-# 为什么分三份？模型可能已经把训练样本背下来了；验证样本用来选检查点、求解输出层，在它们上面的分数
+# 为什么分三份？模型可能已经把训练样本背下来了；验证样本用来选检查点、重算输出层，在它们上面的分数
 # 自然偏高；只有从未参与的测试样本，给出的分数才可信。
 def load_data(dataset_name):
     """Read the data and cut it into three parts: `train`, `validation` and `test`.
@@ -308,7 +308,7 @@ def training_arguments(run_folder, learning_rate, bf16):
         num_train_epochs=NUM_EPOCHS,
         per_device_train_batch_size=BATCH_SIZE,
         per_device_eval_batch_size=BATCH_SIZE,
-        # group_by_length has shuffled: keep its order. 批的次序已由它排好。
+        # group_by_length has shuffled: keep its order. 各批已排好，照此顺序。
         train_sampling_strategy="sequential" if GROUP_BY_LENGTH else "random",
         learning_rate=learning_rate,
         weight_decay=WEIGHT_DECAY,
@@ -316,7 +316,7 @@ def training_arguments(run_folder, learning_rate, bf16):
         eval_strategy="steps",
         eval_steps=EVAL_STEPS,
         save_steps=EVAL_STEPS,
-        save_total_limit=2,  # the best and the newest 最好的和最新的
+        save_total_limit=2,  # the best and the newest 只留最好和最新的
         metric_for_best_model="accuracy",
         enable_jit_checkpoint=True,  # one more on SIGTERM 收到终止信号时再存一个
         logging_steps=0.05,  # a share of all steps 占总步数的比例
@@ -444,10 +444,10 @@ def predict(texts):
 # 只看开头。新闻、工单开头就说正事，请用 "right"。
 
 # DROPOUT 0, +0.005, in a sixth less time. Dropout zeroes a share of the activations at
-# random, against overfitting. A short run has no time to overfit, and learns faster
-# without it; a long run is better with it.
+# random, against overfitting. A short run has no time to overfit, and is faster without
+# it; a long run is better with it.
 # DROPOUT 0，+0.005，用时少六分之一。Dropout 随机置零一部分激活值，防止过拟合。短训练来不及过拟合，
-# 关掉它学得更快；长训练用它更好。
+# 关掉它更快；长训练用它更好。
 
 
 # GROUP_BY_LENGTH, +0.011, in a sixth less time. Problem: a batch is as long as its
@@ -521,9 +521,9 @@ def start_with_averages(model, new_weights):
 # hundred rows it is as accurate; probabilities come in step 3. Long runs need it less.
 # FIT_HEAD，+0.080。问题：主干已学会如何区分，输出层自己却只走了几小步，离最优还很远。做法：前面各层
 # 固定之后，最优的线性层不必一步步训练，可以由前面各层的输出（特征）直接算出。为什么把标签写成 0 和
-# 1 做最小二乘，而不用逻辑回归？加上对大权重的惩罚，两者都有唯一的最优解，但只有最小二乘的解有公式，
-# 留一法（逐个留出样本来验证，据此选惩罚强度）的误差也有；几百个样本时准确率相当。概率由下面的第 3
-# 步给出。训练足够长时，它的作用就小了。
+# 1 做最小二乘，而不用逻辑回归？加上对大权重的惩罚，两者都有唯一的最优解，但只有最小二乘有公式，留一
+# 法（逐个留出样本来验证，据此选惩罚强度）的误差也能用公式算；几百个样本时准确率相当。概率由下面的第
+# 3 步给出。训练足够长时，它的作用就小了。
 def fit_head(trainer):
     """Solve for the output layer on the features of the trained body. 求解输出层"""
     output_layer = find_output_layer(trainer.model)
