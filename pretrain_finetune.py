@@ -925,15 +925,9 @@ def read_json(path):
         rows = [json.loads(line) for line in content.split("\n") if line.strip()]
     if isinstance(rows, dict) and isinstance(rows.get(TEXT_COLUMN), str):
         rows = [rows]  # a single line 只有一行
-
-    def whole(value):
-        """Half an emoji, as in a text cut short, becomes "?". 截断的半个表情符号变成“?”"""
-        is_text = isinstance(value, str)
-        return value.encode("utf-8", "replace").decode() if is_text else value
-
     # pandas alone would turn whole numbers beside gaps into fractions.
     # 不指定 dtype，pandas 会把带缺失的整数列变成小数。
-    return pd.DataFrame(rows, dtype=object).map(whole)
+    return pd.DataFrame(rows, dtype=object)
 
 
 def read_url(url):

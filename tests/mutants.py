@@ -1325,12 +1325,6 @@ MUTANTS = [
         "test_errors.py::test_a_full_gpu_is_one_line",
     ),
     Mutant(
-        "pd.DataFrame(rows, dtype=object).map(whole)",
-        "pd.DataFrame(rows, dtype=object)",
-        "Half an emoji ends in a traceback.",
-        "test_files.py::test_half_an_emoji_is_a_question_mark",
-    ),
-    Mutant(
         "sources += np.atleast_1d(files).tolist()",
         "pass",
         "Rows corrected by hand are overwritten.",

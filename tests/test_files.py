@@ -1,6 +1,5 @@
 """What people really have opens, wherever it lies, with every row under the right label."""
 
-import json
 import os
 import threading
 import zipfile
@@ -553,14 +552,3 @@ def test_a_configuration_left_from_another_data_set_does_no_harm(pf, write):
     Path("folder").mkdir()
     write("folder")
     assert rows_of(load(pf, "folder", DATASET_CONFIG="plain_text")) == sorted(ROWS)
-
-
-@pytest.mark.parametrize("kind", ["json", "jsonl"])
-def test_half_an_emoji_is_a_question_mark(pf, kind):
-    """A text that was cut between the two halves of an emoji is still valid JSON."""
-    rows = [{"text": f"good {i} \\ud83d", "label": i % 2} for i in range(60)]
-    lines = [json.dumps(row).replace("\\\\ud83d", "\\ud83d") for row in rows]
-    content = "\n".join(lines) if kind == "jsonl" else f"[{','.join(lines)}]"
-    Path(f"cut.{kind}").write_text(content)
-    texts = [text for text, _ in rows_of(load(pf, f"cut.{kind}"))]
-    assert all(text.endswith(" ?") for text in texts)
