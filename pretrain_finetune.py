@@ -663,8 +663,9 @@ def device_options():
         "dataloader_pin_memory": device == "cuda",
         # Two processes prepare the batches while a GPU works. 两个进程提前为 GPU 备好数据。
         "dataloader_num_workers": 2 * (device == "cuda"),
-        # Each step uses all weights that train: no search for others.
-        # 参与训练的权重每一步都用到，不必去找没用到的。
+        # Most models use all weights in each step: no search for others. XLNet and
+        # BigBird do not, and train in one process only.
+        # 多数模型每一步都用到全部权重，不必去找没用到的；XLNet 和 BigBird 不是，只能单进程训练。
         "ddp_find_unused_parameters": False,
         # weighted_loss is a mean already: not to be multiplied by the processes.
         # weighted_loss 已是平均值，不要再乘以进程数。
@@ -1519,8 +1520,8 @@ def choose_checkpoint(trainer):
     # With class weights, accuracy is not what is aimed at: the last one stays.
     # 设了类别权重时，目标不是准确率，保留最后的权重。
     if best - last > standard_error and CLASS_WEIGHTS is None:
-        folder = f"checkpoint-{trainer.state.best_global_step}"
-        folder = Path(trainer.args.output_dir, folder)
+        name = f"checkpoint-{trainer.state.best_global_step}"
+        folder = Path(trainer.args.output_dir, name)
         huggingface_hub.load_torch_model(trainer.model, folder)
         log.info(f"Back to 取用更好的检查点 {folder}: {best:.4f} > {last:.4f}")
 
@@ -1840,9 +1841,10 @@ def or_fail(what):
     try:
         yield
     except Exception as error:
-        # A NameError is a mistake in this file. NameError 是本文件里的笔误。
-        elsewhere = (NameError, torch.OutOfMemoryError)
-        if isinstance(error, elsewhere) or disk_is_full(error):
+        # A NameError is a mistake in this file; as_found speaks of a full GPU or disk.
+        # NameError 是本文件里的笔误；显存或磁盘满了，由 as_found 报告。
+        passed_on = (NameError, torch.OutOfMemoryError)
+        if isinstance(error, passed_on) or disk_is_full(error):
             raise
         words = str(error)
         # Some errors only say that something went wrong; the cause behind them says

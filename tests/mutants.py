@@ -1228,8 +1228,8 @@ MUTANTS = [
         "test_errors.py::test_a_wrong_output_folder_is_found_before_anything_is_loaded",
     ),
     Mutant(
-        "elsewhere = (NameError, torch.OutOfMemoryError)",
-        "elsewhere = (torch.OutOfMemoryError,)",
+        "passed_on = (NameError, torch.OutOfMemoryError)",
+        "passed_on = (torch.OutOfMemoryError,)",
         "A slip in the file itself reads as if the data were wrong.",
         "test_errors.py::test_what_the_user_cannot_mend_keeps_its_traceback",
     ),
@@ -1319,8 +1319,8 @@ MUTANTS = [
         "test_recipe.py::test_a_font_that_is_listed_but_gone_is_passed_over",
     ),
     Mutant(
-        "elsewhere = (NameError, torch.OutOfMemoryError)",
-        "elsewhere = (NameError,)",
+        "passed_on = (NameError, torch.OutOfMemoryError)",
+        "passed_on = (NameError,)",
         "A full GPU is blamed on REPORT_TO.",
         "test_errors.py::test_a_full_gpu_is_one_line",
     ),

@@ -194,7 +194,7 @@ def test_the_output_folder_may_not_hold_the_model(error, tiny, name):
     shutil.copytree(tiny(), name, dirs_exist_ok=True)
     before = Path(name, "model.safetensors").read_bytes()
     line, out = error(MODEL_NAME=name)
-    assert "it holds" in line
+    assert f"it holds {Path(name)} " in line
     assert out == ""
     assert Path(name, "model.safetensors").read_bytes() == before
 
