@@ -317,7 +317,7 @@ def training_arguments(run_folder, learning_rate, bf16):
         eval_steps=EVAL_STEPS,
         save_steps=EVAL_STEPS,
         save_total_limit=2,  # the best and the newest 只留最好和最新的
-        metric_for_best_model="accuracy",
+        metric_for_best_model="accuracy",  # for 供参考: choose_checkpoint
         enable_jit_checkpoint=True,  # one more on SIGTERM 收到终止信号时再存一个
         logging_steps=0.05,  # a share of all steps 占总步数的比例
         report_to=REPORT_TO,
@@ -361,7 +361,7 @@ def train(trainer):
     # 6. rate: up in the warm-up, then linearly down 调整学习率：先升，后线性降
     # Every EVAL_STEPS steps it validates and saves. 每 EVAL_STEPS 步验证一次、存一个检查点。
     scores = trainer.train(resume_from_checkpoint=checkpoint).metrics
-    stop_if_terminated(trainer)
+    stop_if_ended_early(trainer)
     # The last weights, unless earlier ones are clearly better. 取最后的权重，除非早先的明显更好。
     choose_checkpoint(trainer)
     return scores
@@ -578,7 +578,6 @@ import threading
 import unicodedata
 import urllib.request
 import warnings
-import zipfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
@@ -658,11 +657,15 @@ def multiplies_bf16():
 def device_options():
     """Return the training arguments that depend on the device. 返回与设备有关的训练参数"""
     device = accelerate.PartialState().device.type
+    forks = torch.multiprocessing.get_start_method() == "fork"
     return {
         "use_cpu": device == "cpu",
         "dataloader_pin_memory": device == "cuda",
-        # Two processes prepare the batches while a GPU works. 两个进程提前为 GPU 备好数据。
-        "dataloader_num_workers": 2 * (device == "cuda"),
+        # Two processes prepare the batches while a GPU works, where a process starts as
+        # a copy (fork): elsewhere each would import all this anew, which takes seconds.
+        # 两个进程提前为 GPU 备好数据。只在能直接复制进程（fork）时这样做：否则每个进程都要重新导入
+        # 所有库，每次都要好几秒。
+        "dataloader_num_workers": 2 * (device == "cuda" and forks),
         # Most models use all weights in each step: no search for others. XLNet and
         # BigBird do not, and train in one process only.
         # 多数模型每一步都用到全部权重，不必去找没用到的；XLNet 和 BigBird 不是，只能单进程训练。
@@ -789,7 +792,9 @@ SPLITS = ("train", "validation", "test")
 TOO_FEW = "train has rows of fewer than two classes: add rows 训练集至少要有两个类别"
 # What else people call the validation file of a folder. 文件夹里验证集文件的其他叫法。
 OTHER_NAMES = {"valid": "validation", "val": "validation", "dev": "validation"}
-FILE_KIND = r"\.(csv|tsv|txt|xlsx|json|jsonl|ndjson|parquet|zip)(\.(gz|bz2|xz|zst))?$"
+# Only an empty field is a gap: 007, 1.50, NA and None stay what they are.
+# 只有空白才算缺失：007、1.50、NA、None 都保持原样。
+AS_TEXT = {"dtype": str, "keep_default_na": False, "na_values": ""}
 
 
 def read_rows(dataset_name):
@@ -806,6 +811,7 @@ def read_rows(dataset_name):
     for split in sorted(splits):
         tables.append(take_columns(splits[split], split).assign(split=split))
     rows = pd.concat(tables, ignore_index=True)
+    # to_table notes the names of a ClassLabel, in order. to_table 会记下 ClassLabel 的类别名。
     rows = clean_rows(rows, splits["train"].attrs.get("classes"))
     if "test" not in set(rows["split"]):
         rows = rows.replace({"split": {"validation": "test"}})
@@ -847,26 +853,16 @@ def find_files(name):
         return DATA_FILES if isinstance(DATA_FILES, dict) else {"train": DATA_FILES}
     folder = Path(name)
     if not folder.is_dir():
-        is_file = (
-            folder.is_file() or "://" in name or re.search(FILE_KIND, name.lower())
-        )
+        is_file = folder.is_file() or "://" in name or find_reader(name)
         return {"train": name} if is_file else {}
     files = {}
-    tables = []
     for path in sorted(folder.iterdir()):
         stem = path.name.lower().split(".")[0]
         split = OTHER_NAMES.get(stem, stem)
-        if split in SPLITS and re.search(FILE_KIND, path.name.lower()):
+        if split in SPLITS and find_reader(path):
             files.setdefault(split, []).append(path)
-        # Excel and macOS leave ~$name and ._name beside a file that is open or copied.
-        # 打开或拷贝文件时，Excel 和 macOS 会在旁边留下 ~$ 和 ._ 开头的文件。
-        if re.search(r"^[^.~].*\.(csv|xlsx)$", path.name.lower()):
-            tables.append(path)
-    # The page of a data set may say which file is which: that is for load_dataset.
-    # 数据集的 README 可能写明了各文件的用途，由 load_dataset 处理。
-    if not files and not (folder / "README.md").exists():
-        files["train"] = tables
-    return files if files.get("train") else {}
+    # Without such names, the folder is for load_dataset. 没有这样的文件名，就交给 load_dataset。
+    return files if "train" in files else {}
 
 
 def read_files(patterns):
@@ -890,26 +886,21 @@ def read_files(patterns):
 
 
 def read_file(path):
-    """Read one file as text, so that 007, 1.50, NA and None stay what they are.
-
-    一律按文本读取一个文件：007、1.50、NA、None 都保持原样。
-    """
-    # Only an empty field is a gap. 只有空白才算缺失。
-    as_text = {"dtype": str, "keep_default_na": False, "na_values": ""}
-    kind = re.search(FILE_KIND, str(path).lower())
-    kind = kind and kind[1]
+    """Read one file by the reader for its kind. 按文件的种类选用读取方法"""
     if "://" in str(path):
         return read_url(path)
-    if kind == "zip":
-        return read_zip(path)
-    if kind == "xlsx":
-        return pd.read_excel(path, **as_text)
-    if kind == "parquet":
-        # Written by datasets, it knows the names of the classes. datasets 存的带类别名。
-        return to_table(Dataset(parquet.read_table(path)))
-    if kind in ("json", "jsonl", "ndjson"):
-        return read_json(path)
-    return read_csv(path, as_text)
+    # Any other ending is taken for that of a CSV. 其他后缀都当作 CSV。
+    reader = find_reader(path) or read_csv
+    return reader(path)
+
+
+def find_reader(path):
+    """Return the reader for this ending, compressed or not; None for other endings.
+
+    按后缀（不计压缩后缀）返回读取方法；不认识的后缀返回 None。
+    """
+    name = re.sub(r"\.(gz|bz2|xz|zst|zip)$", "", str(path).lower())
+    return READERS.get(Path(name).suffix)
 
 
 def read_json(path):
@@ -939,25 +930,13 @@ def read_url(url):
         return read_file(path)
 
 
-def read_zip(path):
-    """Read the one file in a zip; folders, and what macOS adds, do not count.
-
-    读取 zip 里唯一的文件；文件夹和 macOS 附加的内容不算。
-    """
-    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
-        names = archive.namelist()
-        names = [name for name in names if not re.search("/$|^__MACOSX", name)]
-        require(len(names) == 1, f"it must hold one file 只能有一个文件: {names[:5]}")
-        return read_file(archive.extract(names[0], folder))
-
-
-def read_csv(path, as_text):
+def read_csv(path):
     """Read a CSV whose separator is a comma, a semicolon, a tab or a bar.
 
     读取 CSV，分隔符可以是逗号、分号、制表符或竖线。
     """
     for separator in (";", "\t", "|", ","):
-        header = pd.read_csv(path, sep=separator, nrows=0, **as_text)
+        header = pd.read_csv(path, sep=separator, nrows=0, **AS_TEXT)
         if {TEXT_COLUMN, LABEL_COLUMN} & set(header.columns.str.strip()):
             break
     csv.field_size_limit(2**31 - 1)  # a text may be a book 一条文本可能是一本书
@@ -968,7 +947,7 @@ def read_csv(path, as_text):
         # This engine refuses an unclosed quotation mark; the other swallows rows.
         # 这个引擎遇到没闭合的引号会报错；另一个会吞掉后面的行。
         table = pd.read_csv(
-            path, sep=separator, engine="python", index_col=False, **as_text
+            path, sep=separator, engine="python", index_col=False, **AS_TEXT
         )
     # A quotation mark that pairs with a later one makes one text of all between.
     # 没闭合的引号若与后面的引号配成一对，中间的行会全被并成一条文本。
@@ -979,6 +958,31 @@ def read_csv(path, as_text):
             "有字段含换行：引号都成对吗？"
         )
     return table
+
+
+def read_workbook(path):
+    """Read the first sheet of a workbook. 读取工作簿的第一张表"""
+    return pd.read_excel(path, **AS_TEXT)
+
+
+def read_parquet(path):
+    """Read parquet: written by datasets, it knows the names of the classes.
+
+    读取 parquet：datasets 存的带有类别名。
+    """
+    return to_table(Dataset(parquet.read_table(path)))
+
+
+READERS = {
+    ".csv": read_csv,
+    ".tsv": read_csv,
+    ".txt": read_csv,
+    ".xlsx": read_workbook,
+    ".json": read_json,
+    ".jsonl": read_json,
+    ".ndjson": read_json,
+    ".parquet": read_parquet,
+}
 
 
 def to_table(data):
@@ -1144,8 +1148,6 @@ def use_label_names(labels):
     if LABEL_NAMES is None:
         is_short = sorted(names) == ["neg", "pos"]
         return labels.cat.rename_categories(full_names) if is_short else labels
-    if sorted(names) == sorted(LABEL_NAMES):
-        return labels.cat.reorder_categories(LABEL_NAMES)
 
     def plain(name):
         return full_names.get(name.casefold(), name).casefold()
@@ -1300,8 +1302,8 @@ def find_top_query(model):
     返回顶层的 query；不适用时为 None。BERT 一族每层恰有一个 query；共享层（ALBERT）、解码器、
     注意力里含位置（DeBERTa）的模型得不到这样的平均，它们的层名或个数也不同。
     """
-    # query_global gives Longformer two queries a layer, which leaves it out as well.
-    # Longformer 每层另有 query_global，个数就多于层数，也被排除。
+    # query_global is counted in order to leave Longformer out: two queries a layer.
+    # 把 query_global 也数进去，是为了排除 Longformer：它每层有两个 query。
     endings = (".query", ".q_lin", ".query_global")
     queries = [layer for name, layer in model.named_modules() if name.endswith(endings)]
     if len(queries) == getattr(model.config, "num_hidden_layers", None):
@@ -1462,8 +1464,8 @@ def find_checkpoint(run_folder):
     返回本次运行中能完整打开的最新检查点，没有则为 None；另外列出其他未完成的运行。
     """
     os.makedirs(run_folder, exist_ok=True)
-    others = {str(path.parent) for path in Path(OUTPUT_DIR).glob("run-*/checkpoint-*")}
-    others = sorted(others - {run_folder})
+    runs = {path.parent for path in Path(OUTPUT_DIR).glob("run-*/checkpoint-*")}
+    others = sorted(map(str, runs - {Path(run_folder)}))
     if others:
         log.info(
             f"Unfinished runs with other settings or data 另有未完成的运行: {others}"
@@ -1493,10 +1495,12 @@ def open_checkpoint(folder):
             torch.load(folder / name, map_location="cpu", weights_only=True)
 
 
-def stop_if_terminated(trainer):
-    """Raise FinetuneError if the training ended early: on SIGTERM. 收到 SIGTERM 就停
+def stop_if_ended_early(trainer):
+    """Raise FinetuneError if the training ended before its last step: on SIGTERM.
 
-    An early-stopping callback would end here as well. 若加早停回调，也会走到这里，须放行。
+    To add early stopping, let it pass here: its callback's patience is then used up.
+    训练没走完最后一步，就是收到了 SIGTERM：抛出 FinetuneError。要加早停，须在这里放行：此时早停回调
+    的 patience 已用完。
     """
     if trainer.state.global_step < trainer.state.max_steps:
         raise FinetuneError(f"SIGTERM: stopped 已停止; {RUN_AGAIN}", exit_code=143)

@@ -196,10 +196,11 @@ def test_a_data_set_that_is_missing(pf, name):
     assert name in line and advice_in(line) == ["name or Hub"]
 
 
-def test_an_archive_of_several_files_names_them(pf):
-    zip_of(("train.csv", CSV), ("test.csv", CSV))("data.zip")
+@pytest.mark.parametrize("other", ["test.csv", "__MACOSX/._train.csv"])
+def test_an_archive_of_several_files_names_them(pf, other):
+    zip_of(("train.csv", CSV), (other, CSV))("data.zip")
     line = complaint(pf, "data.zip")
-    assert "train.csv" in line and "test.csv" in line
+    assert "train.csv" in line and other in line
     assert advice_in(line) == []
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import matplotlib
@@ -644,6 +645,20 @@ def test_the_seed_decides_and_the_same_seed_ends_alike(
 def test_bf16_is_for_cpus_that_multiply_it(built, monkeypatch, abilities, bf16):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)
     assert built().args.bf16 == bf16
+
+
+@pytest.mark.parametrize(
+    ("device", "start", "workers"),
+    [("cuda", "fork", 2), ("cuda", "spawn", 0), ("cpu", "fork", 0)],
+)
+def test_batches_are_prepared_by_processes_that_start_at_once(
+    pf, monkeypatch, device, start, workers
+):
+    """On Windows each would import the program anew, at every validation."""
+    state = SimpleNamespace(device=SimpleNamespace(type=device))
+    monkeypatch.setattr(pf.accelerate, "PartialState", lambda: state)
+    monkeypatch.setattr(torch.multiprocessing, "get_start_method", lambda: start)
+    assert pf.device_options()["dataloader_num_workers"] == workers
 
 
 def test_a_cpu_that_multiplies_bf16_trains_in_bf16(pf, finished, monkeypatch):
