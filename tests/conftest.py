@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import runpy
+import socket
 import subprocess
 import sys
 import tempfile
@@ -212,38 +213,49 @@ def as_script(pf, tmp_path, capsys):
     return start
 
 
-@pytest.fixture
-def run(tmp_path):
+def run_script(folder, constants=None, env=None, command=(), program=None, wait=True):
     """Run a copy of the script with edited constants as a user would, in a process.
 
     `program`: Python that imports the copy, to be run in its place.
     """
+    script = write_script(folder, constants or {})
+    if program:
+        script = folder / "program.py"
+        script.write_text(program, encoding="utf-8")
+    environment = dict(os.environ)
+    del environment["HF_HUB_OFFLINE"]
+    environment["HF_HOME"] = str(folder / "hf")
+    environment["HF_ENDPOINT"] = CLOSED
+    environment["PYTHONIOENCODING"] = "utf-8"
+    environment.update(env or {})
+    process = subprocess.Popen(
+        [sys.executable, *command, str(script)],
+        cwd=folder,
+        env=environment,
+        encoding="utf-8",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    if not wait:
+        return process
+    out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
-    def start(constants=None, env=None, command=(), program=None, wait=True):
-        script = write_script(tmp_path, constants or {})
-        if program:
-            script = tmp_path / "program.py"
-            script.write_text(program, encoding="utf-8")
-        environment = dict(os.environ)
-        del environment["HF_HUB_OFFLINE"]
-        environment["HF_HOME"] = str(tmp_path / "hf")
-        environment["HF_ENDPOINT"] = CLOSED
-        environment["PYTHONIOENCODING"] = "utf-8"
-        environment.update(env or {})
-        process = subprocess.Popen(
-            [sys.executable, *command, str(script)],
-            cwd=tmp_path,
-            env=environment,
-            encoding="utf-8",
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        if not wait:
-            return process
-        out, err = process.communicate(timeout=300)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
-    return start
+@pytest.fixture
+def run(tmp_path):
+    """`run(constants, …)`: run_script() in the folder of the test."""
+    return functools.partial(run_script, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def embedded_default(tmp_path_factory):
+    """The folder and the process of the unedited script, run without a Hub."""
+    folder = tmp_path_factory.mktemp("embedded")
+    # a Hub that takes every connection and never says a word
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        return folder, run_script(folder, env={"HF_ENDPOINT": address})
 
 
 LOG_LINE = re.compile(r"\d\d:\d\d:\d\d \| (INFO|WARNING) \| ")

@@ -1,7 +1,6 @@
 """The script as its users run it: a copy, edited constants, a process of its own."""
 
 import re
-import socket
 from pathlib import Path
 
 import conftest
@@ -57,14 +56,11 @@ def hub_folder(tmp_path_factory):
     return root
 
 
-def test_embedded_default(run, pf, tmp_path):
+def test_embedded_default(embedded_default):
     """No Hub: found out, said at the start and the end, and a model that has learnt."""
-    # a Hub that takes every connection and never says a word
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        first = run(env={"HF_ENDPOINT": address})
-    assert_clean(first)
-    start, end = first.stdout.split("1/6")
+    folder, done = embedded_default
+    assert_clean(done)
+    start, end = done.stdout.split("1/6")
     assert start.count(" | WARNING | ") == 3
     assert end.count(" | WARNING | ") == 1
     for part in (start, end):
@@ -73,8 +69,8 @@ def test_embedded_default(run, pf, tmp_path):
     scores = conftest.scores_on_screen(end.split("Evaluation results / 评估结果:")[1])
     assert scores["accuracy"] >= 0.90
     assert scores["majority_baseline"] == 0.5
-    assert answers(first.stdout) == SIGNS
-    output = tmp_path / "finetune-output"
+    assert answers(done.stdout) == SIGNS
+    output = folder / "finetune-output"
     test = results(output)
     assert round(test["test_accuracy"], 4) == scores["accuracy"]
     card = (output / "README.md").read_text(encoding="utf-8")
@@ -83,7 +79,7 @@ def test_embedded_default(run, pf, tmp_path):
     # A fresh process answers as was tested, and takes a text of 800 words.
     table = pd.read_csv(output / "test_predictions.csv")
     asked = [*table["text"], "good " * 800]
-    *said, long = conftest.ask_in_fresh_process(output, asked, tmp_path)
+    *said, long = conftest.ask_in_fresh_process(output, asked, folder)
     assert [answer["label"] for answer in said] == table["prediction"].tolist()
     right = (table["label"] == table["prediction"]).mean()
     assert right == test["test_accuracy"]
@@ -123,24 +119,15 @@ def test_unedited_against_a_hub(run, hub_folder, tmp_path):
     assert "local cache only" in cached.stdout
 
 
-def test_other_names_on_a_hub(run, hub_folder, tmp_path):
+def test_other_names_on_a_hub(run, hub_folder):
     constants = {"MODEL_NAME": "tiny/bert", "DATASET_NAME": "rotten_tomatoes"}
     constants |= {"TRAIN_SIZE": None, "VALIDATION_SIZE": None}
     constants |= {"MAX_LENGTH": 32, "LABEL_NAMES": ["NEGATIVE", "POSITIVE"]}
-    output = tmp_path / "finetune-output"
     with serve(hub_folder) as address:
-        here = {"HF_ENDPOINT": address}
-        first = run(constants, env=here)
+        first = run(constants, env={"HF_ENDPOINT": address})
         assert_clean(first)
         for part, rows in (("train", 60), ("validation", 20), ("test", 20)):
             assert re.search(rf"{part} +{rows} rows", first.stdout)
-        saved = (output / "model.safetensors").read_bytes()
-        wrong = run(constants | {"DATASET_NAME": "nothing"}, env=here)
-        last = wrong.stderr.splitlines()[-1]
-        assert last.startswith("error: cannot load 无法加载 DATASET_NAME = 'nothing'")
-        assert wrong.returncode == 2
-        assert "Traceback" not in wrong.stderr
-        assert (output / "model.safetensors").read_bytes() == saved
     cached = run(constants)  # the Hub is gone
     assert_clean(cached)
     seen = conftest.scores_on_screen

@@ -227,8 +227,11 @@ def test_a_run_with_a_hub_after_one_without(cell, tiny, tmp_path, port):
     cell("pf.MODEL_NAME = 'someone/tiny'")
     with serve(tmp_path, port):
         outputs = cell("pf.main()")
+        cell("pf.DATASET_NAME = 'nothing'")
+        error = the_error(cell("pf.main()"))
     assert no_error(outputs)
     assert "No answer from the Hub" not in printed(outputs)
+    assert_one_line(error, "cannot load 无法加载 DATASET_NAME = 'nothing'")
 
 
 def test_a_run_leaves_the_kernel_as_it_found_it(cell):
