@@ -330,20 +330,19 @@ def training_arguments(run_folder, learning_rate, bf16):
 
 def build_trainer(model, tokenizer, dataset, arguments):
     """Build the `Trainer`: it trains body and head together. 构造 Trainer，主干和头一起训练"""
-    with or_fail(f"cannot train 无法训练, REPORT_TO = {REPORT_TO!r}"):
-        return transformers.Trainer(
-            model=model,
-            args=arguments,
-            train_dataset=dataset["train"],
-            eval_dataset=dataset["validation"],
-            processing_class=tokenizer,
-            # Pads a batch to its longest text, not to MAX_LENGTH: less work, the same
-            # result. 每批只填充到本批最长的一条，而不是 MAX_LENGTH：计算更少，结果相同。
-            data_collator=transformers.DataCollatorWithPadding(tokenizer),
-            compute_loss_func=weighted_loss(dataset["train"]),
-            compute_metrics=compute_metrics,
-            preprocess_logits_for_metrics=keep_logits,
-        )
+    return transformers.Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=dataset["train"],
+        eval_dataset=dataset["validation"],
+        processing_class=tokenizer,
+        # Pads a batch to its longest text, not to MAX_LENGTH: less work, the same
+        # result. 每批只填充到本批最长的一条，而不是 MAX_LENGTH：计算更少，结果相同。
+        data_collator=transformers.DataCollatorWithPadding(tokenizer),
+        compute_loss_func=weighted_loss(dataset["train"]),
+        compute_metrics=compute_metrics,
+        preprocess_logits_for_metrics=keep_logits,
+    )
 
 
 def train(trainer):
@@ -973,6 +972,8 @@ def read_parquet(path):
     return to_table(Dataset(parquet.read_table(path)))
 
 
+# Some readers need a package of their own, such as openpyxl for .xlsx.
+# 有的读取方法另需安装包，例如 .xlsx 需要 openpyxl。
 READERS = {
     ".csv": read_csv,
     ".tsv": read_csv,
@@ -1089,7 +1090,9 @@ def unify_spellings(labels):
     """Return `labels` with one spelling for what looks the same, the most frequent one.
 
     What nobody sees is cleaned: blanks of all kinds, and Unicode's several spellings of
-    one sign. 看上去一样的标签统一成最常见的写法：清理各种空白，以及同一字符的不同 Unicode 编码。
+    one sign. A label of blanks only becomes a gap.
+    看上去一样的标签统一成最常见的写法：清理各种空白，以及同一字符的不同 Unicode 编码。只有空白的标签
+    视为缺失。
     """
     spellings = {}
     names = {}
@@ -1276,8 +1279,7 @@ def check_loading(model, tokenizer, loading):
     log.info(f"  parameters 参数: {in_body:,} pretrained 主干, {in_head:,} new 分类头")
     # CANINE reads letters, and has no vocabulary. CANINE 按字符读，没有词表。
     if len(tokenizer) > getattr(model.config, "vocab_size", np.inf):
-        with silenced("transformers.modeling_utils"):
-            model.resize_token_embeddings(len(tokenizer))
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         log.info(
             f"  word vectors added for {len(tokenizer)} tokens 为新增的 token 补上词向量"
         )
@@ -1423,6 +1425,7 @@ def try_reading(model, tokenizer, text):
     if not multiplies_bf16():
         return False
     try:
+        # The model is on the CPU until Trainer moves it. Trainer 移动之前，模型在 CPU 上。
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             model(**tokens)
     except RuntimeError:
@@ -1498,9 +1501,10 @@ def open_checkpoint(folder):
 def stop_if_ended_early(trainer):
     """Raise FinetuneError if the training ended before its last step: on SIGTERM.
 
-    To add early stopping, let it pass here: its callback's patience is then used up.
-    训练没走完最后一步，就是收到了 SIGTERM：抛出 FinetuneError。要加早停，须在这里放行：此时早停回调
-    的 patience 已用完。
+    Early stopping ends it before that, too. If you add it, raise nothing here where its
+    callback's early_stopping_patience_counter has reached its patience.
+    训练没走完最后一步，就是收到了 SIGTERM：抛出 FinetuneError。早停也会提前结束训练；若要加早停，
+    它的 early_stopping_patience_counter 达到 patience 时，这里不要抛出异常。
     """
     if trainer.state.global_step < trainer.state.max_steps:
         raise FinetuneError(f"SIGTERM: stopped 已停止; {RUN_AGAIN}", exit_code=143)
@@ -1688,7 +1692,7 @@ Test and recipe:
 
 
 def log_scores(names, row_count, scores):
-    """Log the scores, a line each. 输出各项分数"""
+    """Log the scores that have a note, a line each. 输出有说明的各项分数"""
     low, high = scores["test_accuracy_low"], scores["test_accuracy_high"]
     of_what = "mean of the classes (macro) 各类平均"
     if len(names) == 2:
@@ -1844,12 +1848,9 @@ def or_fail(what):
     """
     try:
         yield
-    except Exception as error:
-        # A NameError is a mistake in this file; as_found speaks of a full GPU or disk.
-        # NameError 是本文件里的笔误；显存或磁盘满了，由 as_found 报告。
-        passed_on = (NameError, torch.OutOfMemoryError)
-        if isinstance(error, passed_on) or disk_is_full(error):
-            raise
+    except NameError:  # a slip in this file 本文件里的笔误
+        raise
+    except Exception as error:  # noqa: BLE001 - libraries raise all kinds
         words = str(error)
         # Some errors only say that something went wrong; the cause behind them says
         # what. 有些异常只说“出错了”，真正的原因在它背后。
@@ -1883,6 +1884,11 @@ def check_constants():
     )
     check_names()
     check_output_folder()
+    installed = transformers.integrations.get_available_reporting_integrations()
+    require(
+        REPORT_TO in ("none", *installed),
+        f"REPORT_TO = {REPORT_TO!r}: install it first 请先安装; installed 已安装 {installed}",
+    )
 
 
 def are_files(value):

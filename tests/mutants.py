@@ -545,8 +545,8 @@ MUTANTS = [
         "test_recipe.py::test_every_family[gpt2]",
     ),
     Mutant(
-        "            model.resize_token_embeddings(len(tokenizer))\n",
-        "            pass\n",
+        "        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)\n",
+        "        pass\n",
         "A token that was added ends the run in the first step.",
         "test_recipe.py::test_tokens_that_were_added_get_word_vectors",
     ),
@@ -1202,8 +1202,8 @@ MUTANTS = [
         "test_errors.py::test_a_wrong_output_folder_is_found_before_anything_is_loaded",
     ),
     Mutant(
-        "passed_on = (NameError, torch.OutOfMemoryError)",
-        "passed_on = (torch.OutOfMemoryError,)",
+        "    except NameError:  # a slip in this file",
+        "    except MemoryError:  # a slip in this file",
         "A slip in the file itself reads as if the data were wrong.",
         "test_errors.py::test_what_the_user_cannot_mend_keeps_its_traceback",
     ),
@@ -1293,10 +1293,16 @@ MUTANTS = [
         "test_recipe.py::test_a_font_that_is_listed_but_gone_is_passed_over",
     ),
     Mutant(
-        "passed_on = (NameError, torch.OutOfMemoryError)",
-        "passed_on = (NameError,)",
-        "A full GPU is blamed on REPORT_TO.",
+        "        except torch.OutOfMemoryError:\n",
+        "        except MemoryError:\n",
+        "A full GPU ends in fifty lines that keep it full.",
         "test_errors.py::test_a_full_gpu_is_one_line",
+    ),
+    Mutant(
+        'REPORT_TO in ("none", *installed),',
+        "True,",
+        "That tensorboard is missing is found after the model is loaded, by a traceback.",
+        "test_errors.py::test_a_wrong_constant_is_found_before_anything_is_loaded",
     ),
     Mutant(
         "sources += np.atleast_1d(files).tolist()",

@@ -103,6 +103,7 @@ WRONG = {
     ],
     "TRUNCATION_SIDE": ["Right", None],
     "CLASS_WEIGHTS": ["auto", [1, 5], True],
+    "REPORT_TO": ["nothing", "comet_ml", None],
 }
 WRONG = [(name, value) for name, values in WRONG.items() for value in values]
 
@@ -131,7 +132,6 @@ def test_a_wrong_constant_is_found_before_anything_is_loaded(error, name, value)
         ({"LABEL_NAMES": ["a", "b", "c"]}, "LABEL_NAMES = ['a', 'b', 'c'], for"),
         ({"LABEL_NAMES": ["a"]}, "LABEL_NAMES = ['a'], for"),
         ({"LABEL_NAMES": ["0", "b"]}, "all of the data's names, or none"),
-        ({"REPORT_TO": "nothing"}, "cannot train 无法训练, REPORT_TO = 'nothing'"),
         ({"TRAIN_SIZE": 1}, "train has rows of fewer than two classes: add rows"),
         ({"MODEL_NAME": None}, "MODEL_NAME"),
         (
@@ -329,6 +329,5 @@ def test_a_full_gpu_is_one_line(pf, settings, monkeypatch):
     for place in ("__init__", "training_step"):
         with monkeypatch.context() as patch:
             patch.setattr(pf.transformers.Trainer, place, fill)
-            with pytest.raises(pf.FinetuneError, match="out of memory") as error:
+            with pytest.raises(pf.FinetuneError, match="out of memory"):
                 pf.edit(**settings).main()
-            assert "REPORT_TO" not in str(error.value)
