@@ -910,6 +910,10 @@ def read_json(path):
     utf_8 = {"encoding": "utf-8-sig"}  # a byte order mark or none 有没有 BOM 都行
     with fsspec.open(path, "rt", compression="infer", **utf_8) as file:
         content = file.read()
+    # A text that was cut within an emoji ends in half of one, which is no character.
+    # 从表情符号中间截断的文本，末尾会剩下半个，不是合法字符。
+    half = r"\\ud[89ab]..(?!\\ud[c-f])|\\ud[c-f]..(?<!\\ud[89ab]..\\ud[c-f]..)"
+    content = re.sub(half, r"\\ufffd", content, flags=re.IGNORECASE)
     try:
         rows = json.loads(content)
     except ValueError:
@@ -1566,6 +1570,8 @@ def as_found(function):
             stopped = error.with_traceback(None)
         except KeyboardInterrupt:
             stopped = FinetuneError(f"stopped 已中断: {RUN_AGAIN}", exit_code=130)
+        except PermissionError as error:
+            stopped = FinetuneError(f"{error}: close that file 请关闭占用的文件")
         except torch.OutOfMemoryError:
             stopped = FinetuneError("out of memory 显存不足: lower 请调小 BATCH_SIZE")
         except Exception as error:

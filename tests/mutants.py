@@ -1293,6 +1293,24 @@ MUTANTS = [
         "test_recipe.py::test_a_font_that_is_listed_but_gone_is_passed_over",
     ),
     Mutant(
+        "content, flags=re.IGNORECASE)",
+        "content)",
+        "Half an emoji ends the run in a traceback.",
+        "test_data.py::test_half_an_emoji_in_json",
+    ),
+    Mutant(
+        "|\\\\ud[c-f]..(?<!\\\\ud[89ab]..\\\\ud[c-f]..)",
+        "|\\\\ud[c-f]..",
+        "Whole emojis in JSON are lost.",
+        "test_data.py::test_half_an_emoji_in_json",
+    ),
+    Mutant(
+        "        except PermissionError as error:\n",
+        "        except MemoryError as error:\n",
+        "With the CSV open in Excel, a run on Windows ends in a traceback.",
+        "test_errors.py::test_scores_are_shown_though_a_file_cannot_be_written",
+    ),
+    Mutant(
         "        except torch.OutOfMemoryError:\n",
         "        except MemoryError:\n",
         "A full GPU ends in fifty lines that keep it full.",

@@ -228,6 +228,25 @@ def test_labels_that_look_different_are_two_classes(pf, capsys, labels):
     assert warnings_of(capsys) == []
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (r"cut \ud83d", "cut \ufffd"),
+        (r"\uDE00 cut", "\ufffd cut"),
+        (r"\ude00\ud83d", "\ufffd\ufffd"),
+        (r"\ud83d\ude00", "😀"),
+        (r"\ud83d\ud83d\ude00", "\ufffd😀"),
+        (r"\u5dee\u8bc4", "差评"),
+    ],
+)
+def test_half_an_emoji_in_json(pf, written, read):
+    """It is what a text ends in that was cut by another program."""
+    lines = [f'{{"text": "{i} {written}", "label": {i % 2}}}' for i in range(40)]
+    Path("data.jsonl").write_text("\n".join(lines))
+    dataset = load(pf, "data.jsonl")
+    assert rows_of(dataset) == sorted((f"{i} {read}", str(i % 2)) for i in range(40))
+
+
 # ---- LABEL_NAMES ----
 @pytest.mark.parametrize(
     ("labels", "given", "names"),

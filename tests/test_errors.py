@@ -314,10 +314,12 @@ def test_scores_are_shown_though_a_file_cannot_be_written(
     """On Windows, a CSV that is open in Excel is locked."""
 
     def locked(_):
-        raise PermissionError
+        raise PermissionError(13, "Permission denied", "out/test_predictions.csv")
 
     monkeypatch.setattr(pf, "write_predictions", locked)
-    with pytest.raises(PermissionError):
+    with pytest.raises(
+        pf.FinetuneError, match=r"test_predictions\.csv.*close that file"
+    ):
         pf.edit(**settings).main()
     assert "Evaluation results" in capsys.readouterr().out
 
