@@ -577,6 +577,7 @@ import threading
 import unicodedata
 import urllib.request
 import warnings
+import zipfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
@@ -789,8 +790,15 @@ def embedded_reviews():
 # ---- 文件：没有这一节，只有规规矩矩的 CSV 才打得开 ----
 SPLITS = ("train", "validation", "test")
 TOO_FEW = "train has rows of fewer than two classes: add rows 训练集至少要有两个类别"
-# What else people call the validation file of a folder. 文件夹里验证集文件的其他叫法。
-OTHER_NAMES = {"valid": "validation", "val": "validation", "dev": "validation"}
+# The words by which the name of a file tells its part. 文件名里表明用途的词。
+PARTS = {
+    "train": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+}
 # Only an empty field is a gap: 007, 1.50, NA and None stay what they are.
 # 只有空白才算缺失：007、1.50、NA、None 都保持原样。
 AS_TEXT = {"dtype": str, "keep_default_na": False, "na_values": ""}
@@ -826,6 +834,7 @@ def read_splits(name):
         return embedded_reviews()
     files = find_files(name)
     if files:
+        log.info(f"files 文件: {one_line(files, 300)}")
         return {split: read_files(paths) for split, paths in files.items()}
     with or_fail(f"cannot load 无法加载 DATASET_NAME = {name!r}"):
         # What save_to_disk wrote: several splits, or one. save_to_disk 存的多个或单个划分。
@@ -856,12 +865,23 @@ def find_files(name):
         return {"train": name} if is_file else {}
     files = {}
     for path in sorted(folder.iterdir()):
-        stem = path.name.lower().split(".")[0]
-        split = OTHER_NAMES.get(stem, stem)
-        if split in SPLITS and find_reader(path):
-            files.setdefault(split, []).append(path)
-    # Without such names, the folder is for load_dataset. 没有这样的文件名，就交给 load_dataset。
-    return files if "train" in files else {}
+        # Excel and macOS leave ~$name and ._name beside a file that is open or copied.
+        # 打开或拷贝文件时，Excel 和 macOS 会在旁边留下 ~$ 和 ._ 开头的文件。
+        if find_reader(path) and not path.name.startswith(("~", ".")):
+            # For example, my_train-1.csv is train. 例如 my_train-1.csv 是训练集。
+            words = re.split(r"[\W\d_]", path.name.lower())
+            splits = [PARTS[word] for word in words if word in PARTS]
+            split = splits[0] if splits else "other"
+            files.setdefault(split, []).append(str(path))
+    others = files.pop("other", [])
+    # Without a part called train, all tables train; but the page of a data set may say
+    # which file is which: that is for load_dataset.
+    # 没有文件名带 train，就把表格都当训练集；但数据集的 README 可能写明了各文件的用途，由
+    # load_dataset 处理。
+    if "train" not in files and not (folder / "README.md").exists():
+        tables = (read_csv, read_workbook)
+        files["train"] = [name for name in others if find_reader(name) in tables]
+    return files if files.get("train") else {}
 
 
 def read_files(patterns):
@@ -898,7 +918,7 @@ def find_reader(path):
 
     按后缀（不计压缩后缀）返回读取方法；不认识的后缀返回 None。
     """
-    name = re.sub(r"\.(gz|bz2|xz|zst|zip)$", "", str(path).lower())
+    name = re.sub(r"\.(gz|bz2|xz|zst)$", "", str(path).lower())
     return READERS.get(Path(name).suffix)
 
 
@@ -928,9 +948,22 @@ def read_json(path):
 def read_url(url):
     """Read the file of an address. 读取网址上的文件"""
     with tempfile.TemporaryDirectory() as folder:
-        name = url.split("?")[0].split("/")[-1]
+        # Its end, which tells the kind; a name may be too long. 只留结尾：名称可能太长。
+        name = "file-" + url.split("?")[0][-50:].replace("/", "-")
         path, _ = urllib.request.urlretrieve(url, Path(folder, name))
         return read_file(path)
+
+
+def read_zip(path):
+    """Read the one file in a zip; folders, and what macOS adds, do not count.
+
+    读取 zip 里唯一的文件；文件夹和 macOS 附加的内容不算。
+    """
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+        names = archive.namelist()
+        names = [name for name in names if not re.search("/$|^__MACOSX", name)]
+        require(len(names) == 1, f"it must hold one file 只能有一个文件: {names[:5]}")
+        return read_file(archive.extract(names[0], folder))
 
 
 def read_csv(path):
@@ -938,7 +971,9 @@ def read_csv(path):
 
     读取 CSV，分隔符可以是逗号、分号、制表符或竖线。
     """
-    for separator in (";", "\t", "|", ","):
+    # First a sign that no text has: a file with one column needs no separator.
+    # 先试一个文本里没有的字符：只有一列的文件没有分隔符。
+    for separator in ("\x1f", ";", "\t", "|", ","):
         header = pd.read_csv(path, sep=separator, nrows=0, **AS_TEXT)
         if {TEXT_COLUMN, LABEL_COLUMN} & set(header.columns.str.strip()):
             break
@@ -981,12 +1016,12 @@ def read_parquet(path):
 READERS = {
     ".csv": read_csv,
     ".tsv": read_csv,
-    ".txt": read_csv,
     ".xlsx": read_workbook,
     ".json": read_json,
     ".jsonl": read_json,
     ".ndjson": read_json,
     ".parquet": read_parquet,
+    ".zip": read_zip,
 }
 
 

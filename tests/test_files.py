@@ -1,6 +1,7 @@
 """What people really have opens, wherever it lies, with every row under the right label."""
 
 import os
+import re
 import threading
 import zipfile
 from contextlib import contextmanager
@@ -116,6 +117,7 @@ def zip_of(*files):
     return write
 
 
+LONG_NAME = "%E5%B7%A5%E5%8D%95" * 15 + ".json"  # what a browser makes of 汉字
 KINDS = [
     ("comma.csv", write_comma),
     ("semicolon.csv", write_semicolon),
@@ -153,6 +155,10 @@ KINDS = [
     ("packed.jsonl.zip", write_lines),
     ("comma.zip", zip_of(("tickets.csv", CSV))),
     ("inner.zip", zip_of(("data/工单.csv", CSV))),
+    ("json.zip", zip_of(("tickets.json", TABLE.to_json(orient="records")))),
+    ("folder.zip", zip_of(("data/", ""), ("data/tickets.csv", CSV))),
+    ("mac.zip", zip_of(("tickets.csv", CSV), ("__MACOSX/._tickets.csv", b"\0\5"))),
+    ("mac.csv.zip", zip_of(("tickets.csv", CSV), ("__MACOSX/._tickets.csv", b"\0\5"))),
     ("from.xlsx.csv", write_comma),
     ("from.json.csv", write_comma),
 ]
@@ -191,6 +197,19 @@ def test_commas_in_the_header_of_a_tsv(pf):
     columns = {"TEXT_COLUMN": "Text (de, en, fr)", "LABEL_COLUMN": "Label"}
     rows = rows_of(load(pf, "data.tsv", **columns))
     assert rows == sorted((f"good, bad {i}", str(i % 2)) for i in range(40))
+
+
+def test_a_csv_of_texts_alone(pf):
+    """New rows to be labelled have one column: nothing in a text separates."""
+    texts = ["a; b", "c", "d, e", 'f "g"', "h|i"]
+    pd.DataFrame({"text": texts}).to_csv("new.csv", index=False)
+    assert pf.read_files("new.csv")["text"].tolist() == texts
+
+
+def test_a_list_of_texts_by_hand(pf):
+    texts = ["good, very good", "so; so", "bad"]
+    Path("new.txt").write_text("\n".join(["text", *texts]))
+    assert pf.read_files("new.txt")["text"].tolist() == texts
 
 
 # ---- Wherever it lies ----
@@ -269,6 +288,7 @@ def site(tmp_path_factory):
     os.chdir(folder)
     for name, write in KINDS:
         write(name)
+    write_array("工单" * 15 + ".json")
     os.chdir(before)
     with serve(folder) as address:
         yield address
@@ -287,6 +307,7 @@ def site(tmp_path_factory):
         "table.parquet",
         "comma.csv?download=true",
         "lines.jsonl?raw=true",
+        LONG_NAME,
     ],
 )
 def test_a_file_by_its_address(pf, site, name):
@@ -414,10 +435,44 @@ def test_a_folder_of_three_parts(pf, capsys, names, page):
     assert warnings_of(capsys) == []
 
 
-def test_a_folder_without_the_names_of_parts(pf):
-    Path("folder").mkdir()
-    write_comma("folder/tickets.csv")
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("tickets.xlsx", write_workbook),
+        ("tickets.csv", write_semicolon),
+        ("TICKETS.CSV", write_comma),
+        ("tickets.csv.gz", write_comma),
+    ],
+)
+def test_a_folder_of_one_table(pf, name, write):
+    folder = Path("folder")
+    folder.mkdir()
+    write(folder / name)
+    # Excel and macOS leave the first two beside a file that is open or copied.
+    for other in ("~$tickets.xlsx", "._tickets.csv", "meta.json", "notes.txt"):
+        (folder / other).write_text('{"this": "is not data"}')
     assert rows_of(load(pf, "folder")) == sorted(ROWS)
+
+
+def test_a_folder_of_tables_without_the_names_of_parts(pf, capsys):
+    folder = Path("folder")
+    folder.mkdir()
+    TABLE[:20].to_csv(folder / "b.csv", index=False)
+    TABLE[20:40].to_csv(folder / "C.CSV", index=False, sep=";")
+    TABLE[40:].to_excel(folder / "a.xlsx", index=False)
+    assert rows_of(load(pf, "folder")) == sorted(ROWS)
+    files = re.search(r"files 文件: .*", capsys.readouterr().out)[0]
+    assert re.findall(r"\w\.\w+", files) == ["C.CSV", "a.xlsx", "b.csv"]
+
+
+def test_a_table_and_a_test_file(pf):
+    """What is not called train trains, if nothing is."""
+    Path("folder").mkdir()
+    TABLE[:50].to_csv("folder/tickets.csv", index=False)
+    TABLE[50:].to_csv("folder/tickets_test.csv", index=False)
+    dataset = load(pf, "folder")
+    assert sorted(dataset["test"]["text"]) == sorted(TABLE["text"][50:])
+    assert rows_of(dataset) == sorted(ROWS)
 
 
 def test_a_folder_holds_other_things_too(pf):
@@ -431,10 +486,11 @@ def test_a_folder_holds_other_things_too(pf):
     assert rows_of(load(pf, "folder")) == sorted(ROWS)
 
 
-def test_labels_of_a_folder_stay_as_they_are_written(pf):
+@pytest.mark.parametrize("name", ["train.csv", "tickets.csv"])
+def test_labels_of_a_folder_stay_as_they_are_written(pf, name):
     rows = with_labels(("NA", "None", "nan", "null", "007"))
     Path("folder").mkdir()
-    write_csv("folder/train.csv", rows)
+    write_csv(f"folder/{name}", rows)
     assert rows_of(load(pf, "folder")) == sorted(rows)
 
 
