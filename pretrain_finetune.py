@@ -870,8 +870,7 @@ def find_files(name):
         if find_reader(path) and not path.name.startswith(("~", ".")):
             # For example, my_train-1.csv is train. 例如 my_train-1.csv 是训练集。
             words = re.split(r"[\W\d_]", path.name.lower())
-            splits = [PARTS[word] for word in words if word in PARTS]
-            split = splits[0] if splits else "other"
+            split = next((PARTS[word] for word in words if word in PARTS), "other")
             files.setdefault(split, []).append(str(path))
     others = files.pop("other", [])
     # Without a part called train, all tables train; but the page of a data set may say

@@ -166,7 +166,7 @@ MUTANTS = [
         "    place = (classes.cumcount() + 0.5) /",
         "    place = classes.cumcount() /",
         "Rare classes are crowded into the first rows.",
-        "test_data.py::test_a_class_without_a_training_row",
+        "test_data.py::test_a_class_without_or_with_one_training_row",
     ),
     Mutant(
         "    for split in sorted(splits):\n",

@@ -117,3 +117,17 @@ def test_importing_the_script_does_nothing(tmp_path):
 def test_embedded_weights_are_the_published_ones():
     digest = hashlib.sha256((MODEL_DIR / "model.safetensors").read_bytes()).hexdigest()
     assert digest == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def test_every_mutant_can_be_tried():
+    """Its line stands in the program once, and the tests that should notice it exist."""
+    mutants = ast.parse((ROOT / "tests/mutants.py").read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(mutants) if isinstance(node, ast.Call)]
+    calls = [call for call in calls if getattr(call.func, "id", None) == "Mutant"]
+    assert len(calls) > 200
+    for call in calls:
+        line, _, harm, tests, *_ = map(ast.literal_eval, call.args)
+        assert SCRIPT.count(line) == 1, harm
+        for test in tests.split():
+            file, name = re.match(r"(\w+\.py)::(\w+)", test).groups()
+            assert f"def {name}(" in (ROOT / "tests" / file).read_text(), harm
