@@ -1191,7 +1191,8 @@ def use_label_names(labels):
         return labels.cat.rename_categories(full_names) if is_short else labels
 
     def plain(name):
-        return full_names.get(name.casefold(), name).casefold()
+        name = unicodedata.normalize("NFKC", name).strip().casefold()
+        return full_names.get(name, name).casefold()
 
     wanted = {plain(name): name for name in LABEL_NAMES}
     advice = "all of the data's names, or none 原名称要么写全，要么全不写"

@@ -424,8 +424,8 @@ MUTANTS = [
         "test_forms.py::test_the_advice_fits_the_cause",
     ),
     Mutant(
-        "        return full_names.get(name.casefold(), name).casefold()\n",
-        "        return full_names.get(name, name)\n",
+        ".strip().casefold()\n",
+        ".strip()\n",
         'LABEL_NAMES = ["Good", "BAD"] swaps the classes good and bad.',
         "test_data.py::test_label_names_are_an_order_or_new_names",
     ),
@@ -1263,8 +1263,8 @@ MUTANTS = [
         "test_recipe.py::test_the_better_checkpoint_is_found_where_the_folder_is_now",
     ),
     Mutant(
-        "full_names.get(name.casefold(), name)",
-        "full_names.get(name, name)",
+        "full_names.get(name, name).casefold()",
+        "name",
         'LABEL_NAMES = ["POS", "NEG"] swaps the classes of neg and pos.',
         "test_data.py::test_label_names_are_an_order_or_new_names",
     ),
@@ -1315,6 +1315,12 @@ MUTANTS = [
         '[0].replace("/", "-")',
         "A file with a long Chinese name cannot be fetched.",
         "test_files.py::test_a_file_by_its_address",
+    ),
+    Mutant(
+        'unicodedata.normalize("NFKC", name).strip().casefold()',
+        "name.casefold()",
+        "LABEL_NAMES copied with a blank at the end swap the classes.",
+        "test_data.py::test_label_names_are_an_order_or_new_names",
     ),
     Mutant(
         '(device == "cuda" and forks)',
