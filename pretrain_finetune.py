@@ -580,7 +580,7 @@ import warnings
 import zipfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Literal, TypedDict
 
 import accelerate
 import fsspec
@@ -714,10 +714,8 @@ def in_first_process(function, *arguments):
 
     只在第一个进程里调用该函数，再把返回值发给所有进程，避免各行其是。
     """
-    result = [None]
-    if accelerate.PartialState().is_main_process:
-        result = [function(*arguments)]
-    return accelerate.utils.broadcast_object_list(result)[0]
+    call = accelerate.PartialState().on_main_process(function)
+    return accelerate.utils.broadcast_object_list([call(*arguments)])[0]
 
 
 def hub_is_up(seconds=4):
@@ -790,15 +788,6 @@ def embedded_reviews():
 # ---- 文件：没有这一节，只有规规矩矩的 CSV 才打得开 ----
 SPLITS = ("train", "validation", "test")
 TOO_FEW = "train has rows of fewer than two classes: add rows 训练集至少要有两个类别"
-# The words by which the name of a file tells its part. 文件名里表明用途的词。
-PARTS = {
-    "train": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-}
 # Only an empty field is a gap: 007, 1.50, NA and None stay what they are.
 # 只有空白才算缺失：007、1.50、NA、None 都保持原样。
 AS_TEXT = {"dtype": str, "keep_default_na": False, "na_values": ""}
@@ -864,23 +853,36 @@ def find_files(name):
         is_file = folder.is_file() or "://" in name or find_reader(name)
         return {"train": name} if is_file else {}
     files = {}
+    nameless = []
     for path in sorted(folder.iterdir()):
         # Excel and macOS leave ~$name and ._name beside a file that is open or copied.
         # 打开或拷贝文件时，Excel 和 macOS 会在旁边留下 ~$ 和 ._ 开头的文件。
-        if find_reader(path) and not path.name.startswith(("~", ".")):
-            # For example, my_train-1.csv is train. 例如 my_train-1.csv 是训练集。
-            words = re.split(r"[\W\d_]", path.name.lower())
-            split = next((PARTS[word] for word in words if word in PARTS), "other")
+        if path.name.startswith(("~", ".")):
+            continue
+        reader = find_reader(path)
+        split = find_split(path.name)
+        if reader and split:
             files.setdefault(split, []).append(str(path))
-    others = files.pop("other", [])
-    # Without a part called train, all tables train; but the page of a data set may say
-    # which file is which: that is for load_dataset.
-    # 没有文件名带 train，就把表格都当训练集；但数据集的 README 可能写明了各文件的用途，由
+        elif reader in (read_csv, read_workbook):
+            nameless.append(str(path))
+    # If no name says train, the tables train that say nothing; but the page of a data
+    # set may say which file is which: that is for load_dataset.
+    # 没有文件名带 train，就用没写明用途的表格训练；但数据集的 README 可能写明了各文件的用途，由
     # load_dataset 处理。
     if "train" not in files and not (folder / "README.md").exists():
-        tables = (read_csv, read_workbook)
-        files["train"] = [name for name in others if find_reader(name) in tables]
+        files["train"] = nameless
     return files if files.get("train") else {}
+
+
+def find_split(name):
+    """Return the split that a file's name tells, such as my_train-1.csv, or None.
+
+    返回文件名表明的划分，例如 my_train-1.csv 是 train；没有则为 None。
+    """
+    words = re.split(r"[\W\d_]", name.lower())
+    for split, keywords in datasets.data_files.SPLIT_KEYWORDS.items():
+        if not set(words).isdisjoint(keywords):
+            return str(split)
 
 
 def read_files(patterns):
@@ -929,10 +931,6 @@ def read_json(path):
     utf_8 = {"encoding": "utf-8-sig"}  # a byte order mark or none 有没有 BOM 都行
     with fsspec.open(path, "rt", compression="infer", **utf_8) as file:
         content = file.read()
-    # A text that was cut within an emoji ends in half of one, which is no character.
-    # 从表情符号中间截断的文本，末尾会剩下半个，不是合法字符。
-    half = r"\\ud[89ab]..(?!\\ud[c-f])|\\ud[c-f]..(?<!\\ud[89ab]..\\ud[c-f]..)"
-    content = re.sub(half, r"\\ufffd", content, flags=re.IGNORECASE)
     try:
         rows = json.loads(content)
     except ValueError:
@@ -941,14 +939,16 @@ def read_json(path):
         rows = [rows]  # a single line 只有一行
     # pandas alone would turn whole numbers beside gaps into fractions.
     # 不指定 dtype，pandas 会把带缺失的整数列变成小数。
-    return pd.DataFrame(rows, dtype=object)
+    table = pd.DataFrame(rows, dtype=object)
+    # A text that was cut within an emoji ends in half of one, which is no character.
+    # 从表情符号中间截断的文本，末尾会剩下半个，不是合法字符。
+    return table.replace("[\ud800-\udfff]", "\ufffd", regex=True)
 
 
 def read_url(url):
     """Read the file of an address. 读取网址上的文件"""
     with tempfile.TemporaryDirectory() as folder:
-        # Its end, which tells the kind; a name may be too long. 只留结尾：名称可能太长。
-        name = "file-" + url.split("?")[0][-50:].replace("/", "-")
+        name = Path(url.split("?")[0]).name[-50:]  # not too long 名称不能太长
         path, _ = urllib.request.urlretrieve(url, Path(folder, name))
         return read_file(path)
 
@@ -978,8 +978,8 @@ def read_csv(path):
             break
     csv.field_size_limit(2**31 - 1)  # a text may be a book 一条文本可能是一本书
     with warnings.catch_warnings():
-        # pandas only warns of a row longer than the header, and drops the rest of it.
-        # 某行比表头长时，pandas 只警告并丢掉多余部分；这里改为报错。
+        # If the first row is longer than the header, pandas only warns, and drops the
+        # rest of it. 第一行比表头长时，pandas 只警告并丢掉多余部分；这里改为报错。
         warnings.simplefilter("error", pd.errors.ParserWarning)
         # This engine refuses an unclosed quotation mark; the other swallows rows.
         # 这个引擎遇到没闭合的引号会报错；另一个会吞掉后面的行。
@@ -1194,13 +1194,13 @@ def use_label_names(labels):
         name = unicodedata.normalize("NFKC", name).strip().casefold()
         return full_names.get(name, name).casefold()
 
-    wanted = {plain(name): name for name in LABEL_NAMES}
+    known = {plain(name): name for name in names}
+    wanted = [plain(name) for name in LABEL_NAMES]
     advice = "all of the data's names, or none 原名称要么写全，要么全不写"
     with or_fail(f"LABEL_NAMES = {LABEL_NAMES}, for 对应 {names} ({advice})"):
-        if wanted.keys().isdisjoint(map(plain, names)):
-            return labels.cat.rename_categories(LABEL_NAMES)
-        labels = labels.cat.rename_categories(lambda name: wanted[plain(name)])
-        return labels.cat.reorder_categories(LABEL_NAMES)
+        if not known.keys().isdisjoint(wanted):
+            labels = labels.cat.reorder_categories([known[name] for name in wanted])
+        return labels.cat.rename_categories(LABEL_NAMES)
 
 
 def spread_classes(rows, columns):
@@ -1388,9 +1388,8 @@ def output_layer_inputs(trainer, output_layer, rows):
     # What a hook returns replaces the layer's output: here, by its input. The labels
     # are removed, because a loss would not fit these outputs.
     # hook 的返回值会替换该层的输出，这里换成它的输入。去掉标签就不算损失，否则形状对不上。
-    hook = output_layer.register_forward_hook(lambda layer, inputs, logits: inputs[0])
-    features = trainer.predict(rows.remove_columns("label")).predictions
-    hook.remove()
+    with output_layer.register_forward_hook(lambda layer, inputs, logits: inputs[0]):
+        features = trainer.predict(rows.remove_columns("label")).predictions
     return features.astype(float)
 
 
@@ -1431,13 +1430,15 @@ def set_layer(layer, weight, bias):
 def set_dropout(model):
     """Set the model's dropout to DROPOUT, wherever the model keeps it.
 
-    torch's own layer calls it p; BART and others keep it as a plain number.
-    把模型的 dropout 设为 DROPOUT。torch 的 Dropout 层叫它 p；BART 等模型存成一个数。
+    torch's own layer calls it p; BART and others keep it as a plain number, such as
+    attention_dropout.
+    把模型的 dropout 设为 DROPOUT。torch 的 Dropout 层叫它 p；BART 等模型存成一个数，例如
+    attention_dropout。
     """
-    names = ("p", "dropout", "attention_dropout", "activation_dropout")
-    for module, name in itertools.product(model.modules(), names):
-        if isinstance(getattr(module, name, None), float):
-            setattr(module, name, DROPOUT)
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, float) and (name == "p" or name.endswith("dropout")):
+                setattr(module, name, DROPOUT)
 
 
 def keep_logits(outputs, labels):
@@ -1448,6 +1449,7 @@ def keep_logits(outputs, labels):
     return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
+@torch.no_grad()
 def try_reading(model, tokenizer, text):
     """Let the model read a text of MAX_LENGTH tokens; return whether bf16 will do.
 
@@ -1459,13 +1461,13 @@ def try_reading(model, tokenizer, text):
     tokens = tokenizer(text, truncation=True, return_tensors="pt")
     model.train()  # some models are stricter in training 有的模型在训练模式下要求更严
     advice = "lower it, or choose another MODEL_NAME 请调小，或换模型"
-    with torch.no_grad(), or_fail(f"a text of MAX_LENGTH = {MAX_LENGTH} ({advice})"):
+    with or_fail(f"a text of MAX_LENGTH = {MAX_LENGTH} ({advice})"):
         model(**tokens)
     if not multiplies_bf16():
         return False
     try:
         # The model is on the CPU until Trainer moves it. Trainer 移动之前，模型在 CPU 上。
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16):
             model(**tokens)
     except RuntimeError:
         log.info("  this model overflows in bf16: fp32 此模型用 bf16 会溢出，改用 fp32")
@@ -1481,11 +1483,6 @@ RUN_AGAIN = (
 )
 
 
-def recipe():
-    """Return the constants that training depends on, name → value. 训练所依赖的常量"""
-    return {name: globals()[name] for name in Recipe.__annotations__}
-
-
 def name_run_folder(dataset, learning_rate, device_count):
     """Return the folder for this run's checkpoints.
 
@@ -1496,7 +1493,7 @@ def name_run_folder(dataset, learning_rate, device_count):
     """
     texts = [rows._fingerprint for rows in dataset.values()]
     process_count = accelerate.PartialState().num_processes
-    run = [recipe(), texts, learning_rate, device_count, process_count]
+    run = [constants(Recipe), texts, learning_rate, device_count, process_count]
     return Path(OUTPUT_DIR, f"run-{datasets.fingerprint.Hasher.hash(str(run))}")
 
 
@@ -1619,6 +1616,8 @@ def as_found(function):
             hub.HF_HUB_OFFLINE = offline
             data.HF_HUB_OFFLINE = data_offline
             signal.signal(signal.SIGTERM, on_sigterm)
+        # Raised here, it does not lead to the first error, which holds the Trainer.
+        # 在这里抛出，就不会牵着最初的异常，Trainer 才能释放。
         raise stopped
 
     return run
@@ -1645,7 +1644,7 @@ def show_results(trainer, dataset, dataset_name, logits, scores, answers):
     data = str(DATA_FILES or dataset_name)
     used = {"MODEL_NAME": trainer.model.name_or_path, "DATASET_NAME": data}
     used["LEARNING_RATE"] = trainer.args.learning_rate
-    write_card(names, recipe() | used, scores)
+    write_card(names, constants(Recipe) | used, scores)
     log.info(f"All in one picture 结果图: {Path(OUTPUT_DIR, 'results.png')}")
     if dataset_name == EMBEDDED_DATA:
         log.warning("EMBEDDED DEFAULT 离线备用: NOT IMDB figures 不是 IMDB 的结果")
@@ -1758,13 +1757,14 @@ def log_classes(table):
 
     输出每一类的分数；超过 20 类时，只列最差的 10 类。
     """
-    report = metrics.classification_report(
-        table["label"], table["prediction"], output_dict=True, zero_division=0
+    scores = metrics.precision_recall_fscore_support(
+        table["label"], table["prediction"], zero_division=0
     )
-    del report["accuracy"]
-    report = pd.DataFrame(report).T.astype({"support": int})
-    if len(report) > 22:  # two rows are means 有两行是平均
-        report = report[:-2].nsmallest(10, "f1-score")
+    columns = ("precision", "recall", "f1", "rows")
+    names = np.union1d(table["label"], table["prediction"])
+    report = pd.DataFrame(dict(zip(columns, scores, strict=True)), names)
+    if len(report) > 20:
+        report = report.nsmallest(10, "f1")
     # A Chinese character is two columns wide on a screen. 汉字在屏幕上占两列。
     with pd.option_context("display.unicode.east_asian_width", True):
         for line in report.to_string(float_format="{:.2f}".format).splitlines():
@@ -1817,6 +1817,7 @@ def within(least, greatest):
 Count = Annotated[int, within(1, 10**9)]
 Size = Annotated[int | None, within(1, 10**9)]
 Share = Annotated[int | float, within(0, 0.99)]
+Files = str | Path | list[str | Path]
 
 
 class Recipe(TypedDict):
@@ -1829,7 +1830,7 @@ class Recipe(TypedDict):
     MODEL_NAME: str | Path
     DATASET_NAME: str | Path
     DATASET_CONFIG: str | None
-    DATA_FILES: Any
+    DATA_FILES: Files | dict[Literal[SPLITS], Files] | None
     TEXT_COLUMN: str
     LABEL_COLUMN: str
     LABEL_NAMES: list[str] | None
@@ -1860,9 +1861,16 @@ class Constants(Recipe):
     SAMPLE_TEXTS: list[str]
 
 
+def constants(schema):
+    """Return the constants that the schema names, name → value. 返回 schema 列出的常量"""
+    return {name: globals()[name] for name in schema.__annotations__}
+
+
 # What a library's words mean for the user. No advice is better than a wrong one.
 # 库的原始报错对用户意味着什么。没有把握时，不给建议。
 ADVICE = {
+    "DATA_FILES": "it must be 必须是 a file, a list of files, or "
+    '{"train": …, "validation": …, "test": …}',
     "codec can't decode|decode byte": "save it as UTF-8 (Excel: CSV UTF-8, or .xlsx) "
     "请存为 UTF-8（Excel 选“CSV UTF-8”，或存为 .xlsx）",
     "unexpected end of data|EOF inside string": 'close each quotation mark " 引号 " 要成对',
@@ -1909,19 +1917,15 @@ def check_constants():
 
     加载之前先检查常量，不行就抛出 FinetuneError。
     """
-    values = {name: globals()[name] for name in Constants.__annotations__}
     with or_fail("a constant 常量有误"):
-        validate_typed_dict(Constants, values)
+        validate_typed_dict(Constants, constants(Constants))
     require(TEXT_COLUMN != LABEL_COLUMN, "LABEL_COLUMN is TEXT_COLUMN 两列不能相同")
-    names = ["any"] if LABEL_NAMES is None else LABEL_NAMES
-    distinct = len({*names}) == len(names) > 0
-    require(distinct, f"LABEL_NAMES = {names}: different names 要互不相同的名称")
+    distinct = LABEL_NAMES is None or len({*LABEL_NAMES}) == len(LABEL_NAMES) > 0
+    require(distinct, f"LABEL_NAMES = {LABEL_NAMES}: different names 名称要互不相同")
     files = DATA_FILES if isinstance(DATA_FILES, dict) else {"train": DATA_FILES}
-    keys_fit = {"train"} <= {*files} <= {*SPLITS}
     require(
-        DATA_FILES is None or (keys_fit and all(map(are_files, files.values()))),
-        f"DATA_FILES = {DATA_FILES}: it must be 必须是 a file, a list of files, or "
-        '{"train": …, "validation": …, "test": …}',
+        "train" in files and [] not in files.values(),
+        f"DATA_FILES = {DATA_FILES}: {ADVICE['DATA_FILES']}",
     )
     check_names()
     check_output_folder()
@@ -1930,12 +1934,6 @@ def check_constants():
         REPORT_TO in ("none", *installed),
         f"REPORT_TO = {REPORT_TO!r}: install it first 请先安装; installed 已安装 {installed}",
     )
-
-
-def are_files(value):
-    """Whether `value` is a path, or a list of some. 是否为路径，或路径的列表"""
-    paths = value if isinstance(value, list) else [value]
-    return paths != [] and all(isinstance(path, (str, Path)) for path in paths)
 
 
 def check_names():

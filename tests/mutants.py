@@ -188,9 +188,9 @@ MUTANTS = [
     ),
     # ---- Files ----
     Mutant(
-        '    "dev": "validation",\n',
-        '    "dev": "test",\n',
-        "The rows of dev.csv are tested on, not validated.",
+        "if not set(words).isdisjoint(keywords):",
+        "if split in words:",
+        "dev.csv is not used.",
         "test_files.py::test_a_folder_of_three_parts",
     ),
     Mutant(
@@ -266,8 +266,8 @@ MUTANTS = [
         "test_files.py::test_one_file_of_each_kind[mark.json]",
     ),
     Mutant(
-        "return pd.DataFrame(rows, dtype=object)",
-        "return pd.DataFrame(rows)",
+        "table = pd.DataFrame(rows, dtype=object)",
+        "table = pd.DataFrame(rows)",
         "Beside a gap, long numbers become one class.",
         "test_data.py::test_long_numbers_stay_apart_beside_gaps",
     ),
@@ -612,8 +612,8 @@ MUTANTS = [
         "test_recipe.py::test_the_top_layer_starts_as_an_average",
     ),
     Mutant(
-        'names = ("p", "dropout", "attention_dropout", "activation_dropout")',
-        'names = ("p",)',
+        'and (name == "p" or name.endswith("dropout"))',
+        'and name == "p"',
         "In BART, DROPOUT is ignored.",
         "test_recipe.py::test_without_dropout_training_reads_a_text_alike_twice",
     ),
@@ -830,20 +830,20 @@ MUTANTS = [
         "test_robust.py::test_a_killed_run_goes_on_to_the_same_end",
     ),
     Mutant(
-        "    run = [recipe(), texts,",
-        '    run = [recipe() | {"MODEL_NAME": 0}, texts,',
+        "    run = [constants(Recipe), texts,",
+        '    run = [constants(Recipe) | {"MODEL_NAME": 0}, texts,',
         "Another model goes on from the first one's checkpoint.",
         "test_robust.py::test_no_run_goes_on_with_other_constants",
     ),
     Mutant(
-        "    run = [recipe(), texts,",
-        '    run = [recipe() | {"MAX_LENGTH": 0}, texts,',
+        "    run = [constants(Recipe), texts,",
+        '    run = [constants(Recipe) | {"MAX_LENGTH": 0}, texts,',
         "Another MAX_LENGTH goes on from the first one's checkpoint.",
         "test_robust.py::test_no_run_goes_on_with_other_constants",
     ),
     Mutant(
-        "    run = [recipe(), texts,",
-        '    run = [recipe() | {"SEED": 0}, texts,',
+        "    run = [constants(Recipe), texts,",
+        '    run = [constants(Recipe) | {"SEED": 0}, texts,',
         "Another seed goes on from the first one's checkpoint.",
         "test_robust.py::test_no_run_goes_on_with_other_constants",
         harmless="Another seed draws the rows in another order, and the rows are in the "
@@ -1081,14 +1081,14 @@ MUTANTS = [
         "test_recipe.py::test_the_last_screen_of_two_classes",
     ),
     Mutant(
-        'table["label"], table["prediction"], output_dict=True',
-        'table["prediction"], table["label"], output_dict=True',
+        'table["label"], table["prediction"], zero_division=0',
+        'table["prediction"], table["label"], zero_division=0',
         "In the table of classes precision and recall are swapped.",
         "test_recipe.py::test_the_last_screen_of_three_classes",
     ),
     Mutant(
-        'nsmallest(10, "f1-score")',
-        'nlargest(10, "f1-score")',
+        'nsmallest(10, "f1")',
+        'nlargest(10, "f1")',
         "Of many classes the ten best are shown, not the worst.",
         "test_recipe.py::test_of_many_classes_the_ten_worst_are_shown",
     ),
@@ -1135,14 +1135,14 @@ MUTANTS = [
         "test_recipe.py::test_the_picture_is_the_same_in_whatever_order_fonts_are_found",
     ),
     Mutant(
-        "recipe() | used",
-        "recipe()",
+        "constants(Recipe) | used",
+        "constants(Recipe)",
         "The card names a model, data and a rate that were not used.",
         "test_recipe.py::test_the_embedded_default_trains_as_it_says",
     ),
     # ---- Checks and errors ----
     Mutant(
-        "        validate_typed_dict(Constants, values)\n",
+        "        validate_typed_dict(Constants, constants(Constants))\n",
         "        pass\n",
         "A wrong constant is found after minutes, by a traceback.",
         "test_errors.py::test_a_wrong_constant_is_found_before_anything_is_loaded",
@@ -1154,8 +1154,8 @@ MUTANTS = [
         "test_errors.py::test_a_wrong_constant_is_found_before_anything_is_loaded",
     ),
     Mutant(
-        "len({*names}) == len(names) > 0",
-        "len(names) > 0",
+        "len({*LABEL_NAMES}) == len(LABEL_NAMES) > 0",
+        "len(LABEL_NAMES) > 0",
         "Two classes get the same name.",
         "test_errors.py::test_a_wrong_constant_is_found_before_anything_is_loaded",
     ),
@@ -1166,8 +1166,8 @@ MUTANTS = [
         "test_errors.py::test_a_wrong_constant_is_found_before_anything_is_loaded",
     ),
     Mutant(
-        'keys_fit = {"train"} <= {*files} <= {*SPLITS}',
-        'keys_fit = "train" in files',
+        "dict[Literal[SPLITS], Files]",
+        "dict[str, Files]",
         'A file under the key "dev" is ignored in silence.',
         "test_forms.py::test_data_files_name_the_three_splits",
     ),
@@ -1269,8 +1269,8 @@ MUTANTS = [
         "test_data.py::test_label_names_are_an_order_or_new_names",
     ),
     Mutant(
-        'if find_reader(path) and not path.name.startswith(("~", ".")):',
-        'if not path.name.startswith(("~", ".")):',
+        "        if reader and split:\n",
+        "        if split:\n",
         "In a folder train.py is read as data.",
         "test_files.py::test_a_folder_holds_other_things_too",
     ),
@@ -1281,8 +1281,8 @@ MUTANTS = [
         "test_files.py::test_a_folder_of_one_table",
     ),
     Mutant(
-        "if find_reader(name) in tables]",
-        "if find_reader(name)]",
+        "elif reader in (read_csv, read_workbook):",
+        "elif reader:",
         "In a folder meta.json is read as rows.",
         "test_files.py::test_a_folder_of_one_table",
     ),
@@ -1311,8 +1311,8 @@ MUTANTS = [
         "test_files.py::test_a_csv_of_texts_alone",
     ),
     Mutant(
-        '[0][-50:].replace("/", "-")',
-        '[0].replace("/", "-")',
+        ").name[-50:]",
+        ").name",
         "A file with a long Chinese name cannot be fetched.",
         "test_files.py::test_a_file_by_its_address",
     ),
@@ -1341,15 +1341,9 @@ MUTANTS = [
         "test_recipe.py::test_a_font_that_is_listed_but_gone_is_passed_over",
     ),
     Mutant(
-        "content, flags=re.IGNORECASE)",
-        "content)",
+        '"[\\ud800-\\udfff]", "\\ufffd", regex=True',
+        '"\\ud83d", "\\ufffd"',
         "Half an emoji ends the run in a traceback.",
-        "test_data.py::test_half_an_emoji_in_json",
-    ),
-    Mutant(
-        "|\\\\ud[c-f]..(?<!\\\\ud[89ab]..\\\\ud[c-f]..)",
-        "|\\\\ud[c-f]..",
-        "Whole emojis in JSON are lost.",
         "test_data.py::test_half_an_emoji_in_json",
     ),
     Mutant(
