@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import gc
 import json
 import logging
 import os
@@ -30,6 +31,8 @@ from safetensors.torch import load_file, save_file
 import pretrain_finetune
 
 CLOSED = "http://127.0.0.1:9"  # a port where nobody listens
+# The end of each training collects garbage: the libraries themselves are none.
+gc.freeze()
 
 
 @pytest.fixture

@@ -112,6 +112,7 @@ def save_deberta_tokenizer(folder):
     ("kind", "save_tokenizer"),
     [("t5", save_t5_tokenizer), ("deberta-v2", save_deberta_tokenizer)],
 )
+@pytest.mark.usefixtures("without_picture")
 def test_a_folder_whose_tokenizer_is_a_sentencepiece_file(
     pf, settings, tiny, fp32, kind, save_tokenizer, capsys
 ):
@@ -166,6 +167,7 @@ def test_a_model_that_reads_no_plain_text_says_so_itself(pf, settings, tiny):
     assert "lower it, or choose another MODEL_NAME 请调小，或换模型" in line
 
 
+@pytest.mark.usefixtures("without_picture")
 def test_a_multi_label_checkpoint_learns_one_label_a_row(pf, settings, tiny):
     kind = transformers.AutoModelForSequenceClassification
     model = kind.from_pretrained(

@@ -524,6 +524,7 @@ def test_a_quotation_mark_that_is_closed_lines_later(pf, capsys):
     assert "quotation mark" in line and "引号" in line
 
 
+@pytest.mark.usefixtures("without_picture")
 def test_no_better_than_the_most_frequent_label(pf, settings, capsys):
     rows = [(f"the film was {i}", int(i % 20 == 0)) for i in range(400)]
     write_csv("rare.csv", rows)

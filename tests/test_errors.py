@@ -182,6 +182,7 @@ def test_a_folder_of_someone_elses_is_not_written_to(error, name):
     assert os.listdir("mine") == [name]
 
 
+@pytest.mark.usefixtures("without_picture")
 def test_a_folder_that_is_new_or_empty_or_a_path_object_will_do(pf, settings):
     Path("empty").mkdir()
     for folder in ("empty", Path("new/below")):
@@ -227,6 +228,7 @@ def test_folders_that_hold_no_whole_model(error, tiny, pattern, content, expecte
     assert expected in line
 
 
+@pytest.mark.usefixtures("without_picture")
 def test_an_error_loses_nothing_of_an_earlier_run(pf, settings):
     pf.edit(**settings).main()
 

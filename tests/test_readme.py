@@ -186,6 +186,7 @@ def test_the_chinese_workbook_to_the_labelled_one(pf, run, tmp_path, monkeypatch
     assert table["model_score"].dropna().between(1 / 3, 1).all()
 
 
+@pytest.mark.usefixtures("without_picture")
 def test_the_english_workbook_to_the_labelled_one(pf, tiny, monkeypatch):
     block = blocks(ENGLISH, "python", "MODEL_NAME = ")[0]
     labels = write_tickets(ENGLISH, "tickets.xlsx", "text,label")
@@ -198,6 +199,7 @@ def test_the_english_workbook_to_the_labelled_one(pf, tiny, monkeypatch):
 
 
 @HALVES
+@pytest.mark.usefixtures("without_picture")
 def test_the_page_to_try_the_model_gives_each_label_its_score(
     half, pf, settings, monkeypatch
 ):
@@ -221,6 +223,7 @@ def test_the_page_to_try_the_model_gives_each_label_its_score(
 
 
 @HALVES
+@pytest.mark.usefixtures("without_picture")
 def test_the_saved_model_answers_as_the_page_says(half, pf, settings, capsys):
     pf.edit(**settings).main()
     shutil.move("out", "finetune-output")
@@ -260,6 +263,7 @@ def test_the_experiments_in_another_order(half, pf, capsys, monkeypatch):
     transfer, adaptation, forgetting, labelling = experiments
     before = {name: getattr(pf, name) for name in ("TEST_SIZE", "OUTPUT_DIR")}
     helper = helper.replace("500", "100")
+    monkeypatch.setattr(pf, "TRAIN_SIZE", 120)
     if half == ENGLISH:
         run_block(helper, forgetting, adaptation, transfer)
     else:

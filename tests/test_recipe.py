@@ -145,6 +145,7 @@ def test_tokens_that_the_model_does_not_know_are_a_warning(
         assert "does not know" not in out
 
 
+@pytest.mark.usefixtures("without_picture")
 def test_tokens_that_were_added_get_word_vectors(pf, settings, tiny, capsys):
     transformers.BertForMaskedLM.from_pretrained(tiny()).save_pretrained("more")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tiny())
@@ -176,6 +177,7 @@ def test_a_padding_token_that_was_added_gets_a_word_vector(
 
 # ---- The model ----
 @pytest.mark.parametrize("family", HEADS)
+@pytest.mark.usefixtures("without_picture")
 def test_every_family(pf, settings, tiny, family, capsys, complaints):
     pf.edit(**settings | {"MODEL_NAME": tiny(family)}).main()
     out = capsys.readouterr().out
@@ -219,6 +221,7 @@ def test_half_precision_is_trained_in_fp32_and_old_heads_replaced(
     assert capsys.readouterr().out.count(" MISSING ") == len(HEADS["bert"])
 
 
+@pytest.mark.usefixtures("without_picture")
 def test_a_finished_classifier_learns_the_order_of_these_classes(pf, settings, capsys):
     files = {"train": write_csv("plain.csv", reviews(61))}
     pf.edit(**settings | {"DATA_FILES": files}).main()
@@ -293,6 +296,7 @@ def test_without_dropout_training_reads_a_text_alike_twice(built, family, rate, 
     assert torch.equal(first, second) == alike
 
 
+@pytest.mark.usefixtures("without_picture")
 def test_every_layer_trains(pf, built, settings, capsys):
     pf.edit(FIT_HEAD=False)
     start = built().model.state_dict()
@@ -450,6 +454,7 @@ def test_the_head_is_solved_on_all_labelled_rows_but_those_of_the_test(
         assert loss < other_loss
 
 
+@pytest.mark.usefixtures("without_picture")
 def test_the_head_is_kept_where_told(pf, settings, capsys):
     pf.edit(**settings, FIT_HEAD=False).main()
     assert "solved for" not in capsys.readouterr().out
@@ -498,6 +503,7 @@ def test_a_class_counts_by_its_weight(built):
 @pytest.mark.parametrize(
     ("class_weights", "low", "high"), [(None, 0, 0), ("balanced", 0.9, 1)]
 )
+@pytest.mark.usefixtures("without_picture")
 def test_balanced_weights_find_a_rare_class(pf, settings, class_weights, low, high):
     """A third of the bad films is rare, no good one is: unweighted, all are common."""
     rows = []
@@ -610,6 +616,7 @@ def test_a_long_text_is_not_repeated_to_try_the_model(pf, built):
     assert len(asked[0]) < 2_000
 
 
+@pytest.mark.usefixtures("without_picture")
 def test_the_labels_of_the_test_change_nothing_that_is_saved(pf, settings):
     """Not the checkpoint, not the output layer, not its confidence."""
     validation = write_csv("validation.csv", uneven_reviews(12))
@@ -673,6 +680,7 @@ def test_a_cpu_that_multiplies_bf16_trains_in_bf16(pf, finished, monkeypatch):
 
 # ---- What is deployed ----
 @pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.usefixtures("without_picture")
 def test_what_is_deployed_answers_as_it_was_tested(pf, settings, fp32, side):
     rows = [(f"{text} {text} {text}", label) for text, label in uneven_reviews(61)]
     files = {"train": write_csv("long.csv", rows)}
@@ -687,6 +695,7 @@ def test_what_is_deployed_answers_as_it_was_tested(pf, settings, fp32, side):
     assert right == pytest.approx(results("out")["test_accuracy"])
 
 
+@pytest.mark.usefixtures("without_picture")
 def test_twenty_rows_are_enough_to_run(pf, settings, capsys):
     files = {"train": write_csv("twenty.csv", uneven_reviews(20))}
     shipped_sizes = {"TRAIN_SIZE": 200, "VALIDATION_SIZE": 50, "TEST_SIZE": 50}
@@ -863,6 +872,7 @@ def test_of_many_classes_the_ten_worst_are_shown(answered):
         (["体育", "财经"], ["", ""]),
     ],
 )
+@pytest.mark.usefixtures("without_picture")
 def test_the_screen_ends_with_the_sample_texts(pf, settings, capsys, names, faces):
     samples = ["A fine film.", "dull " * 99]
     pf.edit(**settings, LABEL_NAMES=names, SAMPLE_TEXTS=samples).main()
@@ -940,6 +950,7 @@ def test_files_that_a_run_leaves(pf, settings):
         assert secret.encode() not in path.read_bytes()
 
 
+@pytest.mark.usefixtures("without_picture")
 def test_the_card_lists_the_recipe(pf, settings):
     pf.edit(**settings, SEED=7).main()
     card = Path("out/README.md").read_text(encoding="utf-8")
@@ -996,6 +1007,7 @@ def test_a_choice_of_ones_own_is_never_replaced(
 
 
 @pytest.mark.parametrize("kind", ["bert", "a_kind_of_its_own"])
+@pytest.mark.usefixtures("without_picture")
 def test_no_code_of_a_model_runs_and_nothing_is_asked(
     pf, settings, tiny, monkeypatch, kind
 ):
