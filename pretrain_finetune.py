@@ -54,8 +54,8 @@ LABEL_COLUMN = "label"
 # New names for the classes, in order; None: the data's. 依次为各类的新名称；None 沿用原名。
 LABEL_NAMES = None
 
-# Rows for each part; None: all. What the data lack is cut from train, a fifth at most.
-# 每份取多少样本（一行一个）；None 表示全部。数据里没有的部分从训练集切出，最多五分之一。
+# Rows for each part; None: all. A part that is missing is cut from train, a fifth at
+# most. 每份取多少样本；None 表示全部。数据里没有的那份从训练集切出，最多（None：正好）五分之一。
 TRAIN_SIZE = 200
 VALIDATION_SIZE = 50
 TEST_SIZE = 50
@@ -93,12 +93,12 @@ CLASS_WEIGHTS = None
 # Five ideas, explained in the lesson's last chapter. 五个技巧，课程最后一章逐个讲解。
 # Which side of a long text is cut off: "left" keeps its end. 长文本截哪侧：left 保留结尾。
 TRUNCATION_SIDE = "left"  # textbook 常规: "right"
-# The head reads [CLS], a token put before each text; the average of all is mixed in.
+# The head reads the first token's vector, [CLS]; mix the average of all into it.
 # 分类头只读文本开头自动加上的 [CLS]；这里让 [CLS] 一开始就混入全部 token 的平均。
 MEAN_POOLING = True  # textbook 常规: False
 # After training, the output layer is computed anew. 训练之后，重新计算输出层。
 FIT_HEAD = True  # textbook 常规: False
-# Share of activations zeroed at random (None: the model's). 激活值随机置零的比例，None 随模型。
+# Share of activations zeroed at random (None: the model's). 激活值随机置零的比例；None 沿用模型的。
 DROPOUT = 0.0  # textbook 常规: None
 # Batches by length, each with the same share of each class. 按长度分批，每批各类比例一致。
 GROUP_BY_LENGTH = True  # textbook 常规: False
@@ -123,12 +123,12 @@ def main():
     """Run the whole workflow; return the test scores, name → number. 跑完全流程，返回测试分数"""
     check_constants()
     device_count = pick_device()
-    # As set; or, without a Hub, stand-ins and their rate. 取不到默认的模型和数据，就用离线备用及其学习率。
+    # As set; without a Hub, offline stand-ins. 默认的模型和数据下载不到时，换成离线备用的一套。
     model_name, dataset_name, learning_rate = choose_source()
 
     log.info("----- 1/6 Load the data 加载数据 -----")
     dataset = load_data(dataset_name)
-    # Its name tells settings and data, to resume by. 名称取决于设置和数据，中断后据此续训。
+    # The same settings and data, the same name: to resume. 设置和数据相同，名称就相同，据此续训。
     run_folder = name_run_folder(dataset, learning_rate, device_count)
 
     log.info("----- 2/6 Tokenize 分词 -----")
@@ -317,7 +317,7 @@ def training_arguments(run_folder, learning_rate, bf16):
         eval_steps=EVAL_STEPS,
         save_steps=EVAL_STEPS,
         save_total_limit=2,  # the best and the newest 只留最好和最新的
-        metric_for_best_model="accuracy",  # for 供参考: choose_checkpoint
+        metric_for_best_model="accuracy",  # used in 用于 choose_checkpoint
         enable_jit_checkpoint=True,  # one more on SIGTERM 收到终止信号时再存一个
         logging_steps=0.05,  # a share of all steps 占总步数的比例
         report_to=REPORT_TO,
@@ -341,14 +341,14 @@ def build_trainer(model, tokenizer, dataset, arguments):
         data_collator=transformers.DataCollatorWithPadding(tokenizer),
         compute_loss_func=weighted_loss(dataset["train"]),
         compute_metrics=compute_metrics,
-        preprocess_logits_for_metrics=keep_logits,
+        preprocess_logits_for_metrics=keep_logits,  # BART returns more BART 返回得更多
     )
 
 
 def train(trainer):
     """Train, or go on after an interruption; return metrics. 训练，或从中断处继续；返回指标"""
     checkpoint = in_first_process(find_checkpoint, trainer.args.output_dir)
-    # A validation at the start is the curve's first point. 先验证一次，曲线才有起点。
+    # A validation at the start: the first point of its curve. 先验证一次，验证曲线才有起点。
     trainer.args.eval_on_start = checkpoint is None
     # What trainer.train() repeats, batch by batch. trainer.train() 对每一批重复：
     # 1. forward: the model turns the texts into logits 前向：模型由文本算出 logits
@@ -356,7 +356,7 @@ def train(trainer):
     # 3. backward: for each weight, the gradient of the loss 反向：算损失对各权重的梯度
     # 4. clip: scale all gradients down if their norm exceeds 1 裁剪：梯度总范数超过 1 就缩小
     # 5. step: AdamW divides a gradient's running mean by its usual size: a weight moves
-    #    by at most about the rate 更新：AdamW 把梯度的均值除以它平时的大小，权重变动至多约为学习率
+    #    by at most about the rate 更新：AdamW 用梯度的滑动平均除以其典型大小，每步至多约变动一个学习率
     # 6. rate: up in the warm-up, then linearly down 调整学习率：先升，后线性降
     # Every EVAL_STEPS steps it validates and saves. 每 EVAL_STEPS 步验证一次、存一个检查点。
     scores = trainer.train(resume_from_checkpoint=checkpoint).metrics
@@ -398,7 +398,7 @@ def evaluate(trainer, rows):
     返回测试分数和 logits。95% 置信区间（Wilson，1927）：测试样本无限多时，这个模型的准确率多半在
     哪个范围；基线：始终预测最多的那一类，准确率是多少。
     """
-    logits, labels, scores = trainer.predict(rows)
+    logits, labels, scores = trainer.predict(rows)  # adds test_ 分数名加前缀 test_
     hits = round(scores["test_accuracy"] * len(labels))
     interval = stats.binomtest(hits, len(labels)).proportion_ci(method="wilson")
     scores["test_accuracy_low"] = float(interval.low)
@@ -454,8 +454,8 @@ def predict(texts):
 # pushes all answers towards positive. Idea: sort the rows by length, then interleave
 # the classes evenly: one batch has the four shortest positive and the four shortest
 # negative texts, the next one the next four of each. The batches are shuffled once. So
-# switch it off for several epochs, which would repeat them (*long*: off, +0.005, in a
-# quarter more time), or if one class has much longer texts: batches mix long and short.
+# switch it off for several epochs, which would repeat them (*long* without it: +0.005,
+# a quarter more time), or if one class has much longer texts, which would mix lengths.
 # GROUP_BY_LENGTH，+0.011，用时少六分之一。问题：同一批都要填充到最长的那条，填充部分白算；一批里正
 # 面的居多，就会把所有答案往正面推。做法：按长度排序，再让各类均匀穿插：最短的一批，由正面里最短的四
 # 条和负面里最短的四条组成，往后类推；批的顺序打乱一次。多轮训练应关闭，免得每轮都是同样的批（长训练
@@ -475,24 +475,24 @@ def group_by_length(rows, batch_size):
 # MEAN_POOLING, +0.018. Problem: pretraining seldom asked [CLS] to sum up the text, and
 # a few steps do not teach it; the average of all tokens says more. Idea: in attention
 # each token makes a query (what it looks for), a key (what it offers) and a value (what
-# it passes on). The query is scored against all keys, softmax turns the scores into
-# weights, and the values, averaged with them, are added to the token. A query of zero
-# weighs all alike: uniform attention. So the weights that make the queries, in the top
-# layer of the body, start at zero, and learn from there (the keys are not zero, so
-# there is a gradient). What they knew is lost: where to look in order to guess a masked
-# word, which matters little here. A hidden layer of the head starts as a pass-through
-# (identity; a bias of 0.5 keeps most values above 0, as ReLU cuts the rest). The output
-# layer starts at zero, with no random preferences to unlearn: it learns from the first
-# gradient, but hands none down through weights of zero, so the body follows one step
-# later. Switch it off with ample data (10,000 rows, say).
+# it passes on). The dot product of its query with each key is a score, softmax turns
+# the scores into weights, and the values, averaged with them, are added to the token. A
+# query of zero weighs all alike: uniform attention. The body is a stack of such layers.
+# In the top one, the weights that make the queries start at zero, and learn from there
+# (the keys are not zero, so gradients reach them). What they knew is lost: where to
+# look in order to guess a masked word, which matters little here. A hidden layer of the
+# head starts as a pass-through (identity; a bias of 0.5 keeps most values above 0, as
+# ReLU cuts the rest). The output layer starts at zero, with no random preferences to
+# unlearn: it learns from the first gradient, but hands none down through weights of
+# zero, so the body follows one step later. Switch it off with ample data.
 # MEAN_POOLING，+0.018。问题：预训练很少要求 [CLS] 概括全文，训练几步也学不会；全部 token 取平均，信
 # 息更多。做法：注意力里，每个 token 有 query（要找什么）、key（能给什么）、value（传出什么）三个向
-# 量；query 与每个 key 算得分，经 softmax 变成权重，再把 value 的加权平均加到这个 token 的向量上。
-# query 为零，权重就都相等，加权平均就成了平均（均匀注意力）。所以主干最后一层里算出 query 的线性层
-# 置零，从零学起（key 不为零，所以有梯度）。代价是丢掉它在预训练中学到的东西：猜被遮住的词时该看哪
-# 里，这里关系不大。分类头的隐藏层从“直通”开始（单位矩阵，偏置 0.5 使大多数值不会被 ReLU 截成
-# 0）。输出层从零开始，省得先纠正随机的偏向：它自己有梯度，但权重为零，传不到前面各层，所以主干比它
-# 晚一步开始学。数据充足（样本上万）时关闭。
+# 量；query 与每个 key 做点积，得到得分，经 softmax 变成权重，再把 value 的加权平均加到这个 token 的
+# 向量上。query 为零，权重就都相等，加权平均就成了平均（均匀注意力）。主干由多个这样的层叠成，把最后
+# 一层里算出 query 的线性层置零，从零学起（key 不为零，所以有梯度）。代价是丢掉它在预训练中学到的东
+# 西：猜被遮住的词时该看哪里，这里关系不大。分类头的隐藏层从“直通”开始（单位矩阵，偏置 0.5 使大多
+# 数值不会被 ReLU 截成 0）。输出层从零开始，省得先纠正随机的偏向：它自己有梯度，但权重为零，传不到前
+# 面各层，所以主干比它晚一步开始学。数据充足（样本上万）时关闭。
 def start_with_averages(model, new_weights):
     """Let [CLS] start with the average of all tokens. 让 [CLS] 一开始就混入全部 token 的平均"""
     query = find_top_query(model)
@@ -516,8 +516,8 @@ def start_with_averages(model, new_weights):
 # fixed, the best linear layer needs no steps: it is computed from their output, the
 # features. Why least squares on 0 and 1, not logistic regression? With a penalty on
 # large weights both have one best answer; only least squares has a formula for it, and
-# for the error on each row if left out, by which the penalty is chosen. On a few
-# hundred rows it is as accurate; probabilities come in step 3. Long runs need it less.
+# for the error on each row when it is left out, by which RidgeCV chooses the penalty.
+# On few rows it is as accurate; step 3 gives the probabilities. Long runs need it less.
 # FIT_HEAD，+0.080。问题：主干已学会如何区分，输出层自己却只走了几小步，离最优还很远。做法：前面各层
 # 固定之后，最优的线性层不必一步步训练，可以由前面各层的输出（特征）直接算出。为什么把标签写成 0 和
 # 1 做最小二乘，而不用逻辑回归？加上对大权重的惩罚，两者都有唯一的最优解，但只有最小二乘有公式，留一
@@ -543,9 +543,10 @@ def fit_head(trainer):
     with_bias = output_layer.bias is not None
     ridge = linear_model.RidgeCV(np.logspace(-3, 5, 33), fit_intercept=with_bias)
     ridge.fit(features[:count], targets[:count], weights[:count])
-    # 3. Confidence: softmax of scale × outputs. The scale is the one with the least
-    # cross-entropy on the validation rows, which the body was not trained on.
-    # 3. 置信度：对 倍数 × 输出 做 softmax。取使验证样本交叉熵最小的倍数，主干没有用它们训练过。
+    # 3. Confidence: softmax of scale × outputs, since 0 and 1 are too close. The scale
+    # has the least cross-entropy on validation rows: the body was not trained on them.
+    # 3. 置信度：输出多在 0 和 1 附近，直接做 softmax 太平均，所以先乘一个倍数。倍数取让验证样本
+    # 交叉熵最小的，主干没用它们训练过。
     scale = confidence_scale(ridge.predict(features[count:]), labels[count:])
     # 4. Once more with the validation rows, too: more rows, the same penalty and scale.
     # Nothing more is chosen on them, and the test rows stay unseen.
