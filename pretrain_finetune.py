@@ -54,8 +54,8 @@ LABEL_COLUMN = "label"
 # New names for the classes, in order; None: the data's. 依次为各类的新名称；None 沿用原名。
 LABEL_NAMES = None
 
-# Rows for each part; None: all. A part that is missing is cut from train, a fifth at
-# most. 每份取多少样本；None 表示全部。数据里没有的那份从训练集切出，最多（None：正好）五分之一。
+# Rows for each part; None: all. A missing part is cut from train: at most a fifth.
+# 每份取多少样本；None 表示全部。数据里没有的那份从训练集切出：最多五分之一，None 就取五分之一。
 TRAIN_SIZE = 200
 VALIDATION_SIZE = 50
 TEST_SIZE = 50
@@ -94,7 +94,7 @@ CLASS_WEIGHTS = None
 # Which side of a long text is cut off: "left" keeps its end. 长文本截哪侧：left 保留结尾。
 TRUNCATION_SIDE = "left"  # textbook 常规: "right"
 # The head reads the first token's vector, [CLS]; mix the average of all into it.
-# 分类头只读文本开头自动加上的 [CLS]；这里让 [CLS] 一开始就混入全部 token 的平均。
+# 分类头只读第一个 token（[CLS]）的向量；这里让它一开始就混入全部 token 向量的平均。
 MEAN_POOLING = True  # textbook 常规: False
 # After training, the output layer is computed anew. 训练之后，重新计算输出层。
 FIT_HEAD = True  # textbook 常规: False
@@ -123,7 +123,7 @@ def main():
     """Run the whole workflow; return the test scores, name → number. 跑完全流程，返回测试分数"""
     check_constants()
     device_count = pick_device()
-    # As set; without a Hub, offline stand-ins. 默认的模型和数据下载不到时，换成离线备用的一套。
+    # As set; offline, stand-ins with their own rate. 下载不到默认的，就换离线备用的，学习率也换。
     model_name, dataset_name, learning_rate = choose_source()
 
     log.info("----- 1/6 Load the data 加载数据 -----")
@@ -206,7 +206,7 @@ def split_rows(rows):
     # rows are shuffled, the classes interleaved: any slice has the same share of each.
     # 数据集常按标签排好：IMDB 的前 200 行全是负面。打乱，再让各类均匀穿插：任取一段，比例都一致。
     rows = rows.sample(frac=1, random_state=SEED)
-    rows = spread_classes(rows, ["split", "label"])
+    rows = spread_classes(rows, ["split", "label"])  # in each split 在每个划分内
     parts = dict(iter(rows.groupby("split")))
     fifth = max(1, len(parts["train"]) // 5)
     # train comes last, after the others have been cut from it. train 放最后：先切另外两份。
@@ -308,7 +308,7 @@ def training_arguments(run_folder, learning_rate, bf16):
         num_train_epochs=NUM_EPOCHS,
         per_device_train_batch_size=BATCH_SIZE,
         per_device_eval_batch_size=BATCH_SIZE,
-        # group_by_length has shuffled: keep its order. 各批已排好，照此顺序。
+        # group_by_length has shuffled: keep its order. 批次已经排好，按现有顺序取。
         train_sampling_strategy="sequential" if GROUP_BY_LENGTH else "random",
         learning_rate=learning_rate,
         weight_decay=WEIGHT_DECAY,
@@ -341,7 +341,7 @@ def build_trainer(model, tokenizer, dataset, arguments):
         data_collator=transformers.DataCollatorWithPadding(tokenizer),
         compute_loss_func=weighted_loss(dataset["train"]),
         compute_metrics=compute_metrics,
-        preprocess_logits_for_metrics=keep_logits,  # BART returns more BART 返回得更多
+        preprocess_logits_for_metrics=keep_logits,  # no other outputs 只留 logits
     )
 
 
@@ -356,7 +356,7 @@ def train(trainer):
     # 3. backward: for each weight, the gradient of the loss 反向：算损失对各权重的梯度
     # 4. clip: scale all gradients down if their norm exceeds 1 裁剪：梯度总范数超过 1 就缩小
     # 5. step: AdamW divides a gradient's running mean by its usual size: a weight moves
-    #    by at most about the rate 更新：AdamW 用梯度的滑动平均除以其典型大小，每步至多约变动一个学习率
+    #    by at most about the rate 更新：AdamW 把梯度的滑动平均除以它平时的大小，权重每步变动至多约等于学习率
     # 6. rate: up in the warm-up, then linearly down 调整学习率：先升，后线性降
     # Every EVAL_STEPS steps it validates and saves. 每 EVAL_STEPS 步验证一次、存一个检查点。
     scores = trainer.train(resume_from_checkpoint=checkpoint).metrics
@@ -442,24 +442,24 @@ def predict(texts):
 # TRUNCATION_SIDE，+0.041：影评的结论多在结尾，所以截掉开头；Sun 等人 2019 年的实验也是只看结尾胜过
 # 只看开头。新闻、工单开头就说正事，请用 "right"。
 
-# DROPOUT 0, +0.005, in a sixth less time. Dropout zeroes a share of the activations at
-# random, against overfitting. A short run has no time to overfit, and is faster without
-# it; a long run is better with it.
-# DROPOUT 0，+0.005，用时少六分之一。Dropout 随机置零一部分激活值，防止过拟合。短训练来不及过拟合，
-# 关掉它更快；长训练用它更好。
+# DROPOUT 0, +0.005 (perhaps chance), in a sixth less time. Dropout zeroes a share of
+# the activations at random, against overfitting. A short run has no time to overfit,
+# and is faster without it; a long run is better with it.
+# DROPOUT 0，+0.005（可能是偶然），用时少六分之一。Dropout 随机置零一部分激活值，防止过拟合。短训练
+# 来不及过拟合，关掉它更快；长训练用它更好。
 
 
 # GROUP_BY_LENGTH, +0.011, in a sixth less time. Problem: a batch is as long as its
 # longest text, and the rest is padding, wasted work; a batch of mostly positive texts
 # pushes all answers towards positive. Idea: sort the rows by length, then interleave
-# the classes evenly: one batch has the four shortest positive and the four shortest
-# negative texts, the next one the next four of each. The batches are shuffled once. So
-# switch it off for several epochs, which would repeat them (*long* without it: +0.005,
-# a quarter more time), or if one class has much longer texts, which would mix lengths.
+# the classes evenly: a batch of eight has the four shortest positive and the four
+# shortest negative texts, the next one the next four of each. The batches are shuffled
+# once. So switch it off for several epochs, which would repeat them, or if one class
+# has much longer texts, which would mix lengths.
 # GROUP_BY_LENGTH，+0.011，用时少六分之一。问题：同一批都要填充到最长的那条，填充部分白算；一批里正
-# 面的居多，就会把所有答案往正面推。做法：按长度排序，再让各类均匀穿插：最短的一批，由正面里最短的四
-# 条和负面里最短的四条组成，往后类推；批的顺序打乱一次。多轮训练应关闭，免得每轮都是同样的批（长训练
-# 关闭后 +0.005，耗时多四分之一）；某一类的文本明显更长时也应关闭，否则同一批里会长短混杂。
+# 面的居多，就会把所有答案往正面推。做法：按长度排序，再让各类均匀穿插：最短的一批（八条），由正面里
+# 最短的四条和负面里最短的四条组成，往后类推；批的顺序打乱一次。多轮训练应关闭，免得每轮都是同样的
+# 批；某一类的文本明显更长时也应关闭，否则同一批里会长短混杂。
 def group_by_length(rows, batch_size):
     """Reorder: batches of like lengths, equal shares. 重排：每批长度相近、各类比例一致"""
     table = rows.select_columns(["length", "label"]).to_pandas()
@@ -479,20 +479,20 @@ def group_by_length(rows, batch_size):
 # the scores into weights, and the values, averaged with them, are added to the token. A
 # query of zero weighs all alike: uniform attention. The body is a stack of such layers.
 # In the top one, the weights that make the queries start at zero, and learn from there
-# (the keys are not zero, so gradients reach them). What they knew is lost: where to
-# look in order to guess a masked word, which matters little here. A hidden layer of the
-# head starts as a pass-through (identity; a bias of 0.5 keeps most values above 0, as
-# ReLU cuts the rest). The output layer starts at zero, with no random preferences to
-# unlearn: it learns from the first gradient, but hands none down through weights of
-# zero, so the body follows one step later. Switch it off with ample data.
+# (their gradient comes from the keys, which are not zero). What they knew is lost:
+# where to look in order to guess a masked word, which matters little here. A hidden
+# layer of the head starts as a pass-through (identity; a bias of 0.5 keeps most values
+# above 0, as ReLU cuts the rest). The output layer starts at zero, with no random
+# preferences to unlearn: it learns from the first gradient, but hands none down through
+# weights of zero, so the body follows one step later. Switch it off with ample data.
 # MEAN_POOLING，+0.018。问题：预训练很少要求 [CLS] 概括全文，训练几步也学不会；全部 token 取平均，信
 # 息更多。做法：注意力里，每个 token 有 query（要找什么）、key（能给什么）、value（传出什么）三个向
 # 量；query 与每个 key 做点积，得到得分，经 softmax 变成权重，再把 value 的加权平均加到这个 token 的
 # 向量上。query 为零，权重就都相等，加权平均就成了平均（均匀注意力）。主干由多个这样的层叠成，把最后
-# 一层里算出 query 的线性层置零，从零学起（key 不为零，所以有梯度）。代价是丢掉它在预训练中学到的东
-# 西：猜被遮住的词时该看哪里，这里关系不大。分类头的隐藏层从“直通”开始（单位矩阵，偏置 0.5 使大多
-# 数值不会被 ReLU 截成 0）。输出层从零开始，省得先纠正随机的偏向：它自己有梯度，但权重为零，传不到前
-# 面各层，所以主干比它晚一步开始学。数据充足（样本上万）时关闭。
+# 一层里算出 query 的线性层置零，从零学起（它的梯度来自 key，而 key 不为零）。代价是丢掉它在预训练中
+# 学到的东西：猜被遮住的词时该看哪里，这里关系不大。分类头的隐藏层从“直通”开始（单位矩阵，偏置 0.5
+# 使大多数值不会被 ReLU 截成 0）。输出层从零开始，省得先纠正随机的偏向：它自己有梯度；但梯度往前传要
+# 乘上它的权重，权重为零就传不过去，所以主干晚一步开始学。数据充足（样本上万）时关闭。
 def start_with_averages(model, new_weights):
     """Let [CLS] start with the average of all tokens. 让 [CLS] 一开始就混入全部 token 的平均"""
     query = find_top_query(model)
@@ -513,16 +513,16 @@ def start_with_averages(model, new_weights):
 
 # FIT_HEAD, +0.080. Problem: the body has learned what to tell apart, but a few small
 # steps leave the output layer far from its own best. Idea: once all layers below are
-# fixed, the best linear layer needs no steps: it is computed from their output, the
-# features. Why least squares on 0 and 1, not logistic regression? With a penalty on
-# large weights both have one best answer; only least squares has a formula for it, and
-# for the error on each row when it is left out, by which RidgeCV chooses the penalty.
-# On few rows it is as accurate; step 3 gives the probabilities. Long runs need it less.
+# fixed, the best linear layer is computed at once from their output, the features. Its
+# targets are 1 for a row's own class, 0 for others. Why least squares, not logistic
+# regression? With a penalty on large weights both have one best answer, but least
+# squares has a formula for it, and one for the error on each row if left out, by which
+# RidgeCV chooses the penalty. Step 3 below gives probabilities. Long runs need it less.
 # FIT_HEAD，+0.080。问题：主干已学会如何区分，输出层自己却只走了几小步，离最优还很远。做法：前面各层
 # 固定之后，最优的线性层不必一步步训练，可以由前面各层的输出（特征）直接算出。为什么把标签写成 0 和
-# 1 做最小二乘，而不用逻辑回归？加上对大权重的惩罚，两者都有唯一的最优解，但只有最小二乘有公式，留一
-# 法（逐个留出样本来验证，据此选惩罚强度）的误差也能用公式算；几百个样本时准确率相当。概率由下面的第
-# 3 步给出。训练足够长时，它的作用就小了。
+# 1 做最小二乘，而不用逻辑回归？加上对大权重的惩罚，两者都有唯一的最优解，但只有最小二乘有公式。留一
+# 法（每次留出一个样本来验证）的误差也有公式，RidgeCV 据此选惩罚强度。概率由下面的第 3 步给出。训练
+# 足够长时，它的作用就小了。
 def fit_head(trainer):
     """Solve for the output layer on the features of the trained body. 求解输出层"""
     output_layer = find_output_layer(trainer.model)
@@ -543,8 +543,8 @@ def fit_head(trainer):
     with_bias = output_layer.bias is not None
     ridge = linear_model.RidgeCV(np.logspace(-3, 5, 33), fit_intercept=with_bias)
     ridge.fit(features[:count], targets[:count], weights[:count])
-    # 3. Confidence: softmax of scale × outputs, since 0 and 1 are too close. The scale
-    # has the least cross-entropy on validation rows: the body was not trained on them.
+    # 3. Confidence: softmax of scale × outputs (of 0 and 1 alone, it is 0.27 and 0.73).
+    # The scale has the least cross-entropy on validation rows, new to the body.
     # 3. 置信度：输出多在 0 和 1 附近，直接做 softmax 太平均，所以先乘一个倍数。倍数取让验证样本
     # 交叉熵最小的，主干没用它们训练过。
     scale = confidence_scale(ridge.predict(features[count:]), labels[count:])

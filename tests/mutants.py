@@ -121,8 +121,8 @@ MUTANTS = [
         "test_data.py::test_the_seed_decides_the_rows",
     ),
     Mutant(
-        '    rows = spread_classes(rows, ["split", "label"])\n',
-        "",
+        'spread_classes(rows, ["split", "label"])',
+        "rows",
         "The parts have other shares of the classes than the data.",
         "test_data.py::test_parts_are_disjoint_and_stratified",
     ),
