@@ -794,6 +794,8 @@ def embedded_reviews():
 # ---- 文件：没有这一节，只有规规矩矩的 CSV 才打得开 ----
 SPLITS = ("train", "validation", "test")
 TOO_FEW = "train has rows of fewer than two classes: add rows 训练集至少要有两个类别"
+# What else people call the validation file of a folder. 文件夹里验证集文件的其他叫法。
+OTHER_NAMES = {"valid": "validation", "val": "validation", "dev": "validation"}
 # Only an empty field is a gap: 007, 1.50, NA and None stay what they are.
 # 只有空白才算缺失：007、1.50、NA、None 都保持原样。
 AS_TEXT = {"dtype": str, "keep_default_na": False, "na_values": ""}
@@ -859,36 +861,26 @@ def find_files(name):
         is_file = folder.is_file() or "://" in name or find_reader(name)
         return {"train": name} if is_file else {}
     files = {}
-    nameless = []
+    tables = []
     for path in sorted(folder.iterdir()):
+        name = path.name.lower()
+        stem = name.split(".")[0]
+        split = OTHER_NAMES.get(stem, stem)
         # Excel and macOS leave ~$name and ._name beside a file that is open or copied.
         # 打开或拷贝文件时，Excel 和 macOS 会在旁边留下 ~$ 和 ._ 开头的文件。
-        if path.name.startswith(("~", ".")):
-            continue
-        reader = find_reader(path)
-        split = find_split(path.name)
-        if reader and split:
+        if split in SPLITS and find_reader(path):
             files.setdefault(split, []).append(str(path))
-        elif reader in (read_csv, read_workbook):
-            nameless.append(str(path))
-    # If no name says train, the tables train that say nothing; but the page of a data
-    # set may say which file is which: that is for load_dataset.
-    # 没有文件名带 train，就用没写明用途的表格训练；但数据集的 README 可能写明了各文件的用途，由
-    # load_dataset 处理。
-    if "train" not in files and not (folder / "README.md").exists():
-        files["train"] = nameless
+        elif re.search(r"^[^.~].*\.(csv|tsv|xlsx)$", name):
+            tables.append(str(path))
+    # Names such as my_test.csv, or the page of a data set, tell which file is which:
+    # that is for load_dataset. Otherwise all tables train.
+    # my_test.csv 这样的名称，或数据集的 README，写明了各文件的用途，由 load_dataset 处理；否则所有表格
+    # 都当训练集。
+    names = " ".join(Path(table).name for table in tables).lower()
+    named = re.search(r"(?<![a-z])(train|val|dev|test)", names)
+    if not (files or named or (folder / "README.md").exists()):
+        files["train"] = tables
     return files if files.get("train") else {}
-
-
-def find_split(name):
-    """Return the split that a file's name tells, such as my_train-1.csv, or None.
-
-    返回文件名表明的划分，例如 my_train-1.csv 是 train；没有则为 None。
-    """
-    words = re.split(r"[\W\d_]", name.lower())
-    for split, keywords in datasets.data_files.SPLIT_KEYWORDS.items():
-        if not set(words).isdisjoint(keywords):
-            return str(split)
 
 
 def read_files(patterns):
@@ -901,7 +893,9 @@ def read_files(patterns):
         pattern = os.path.expanduser(str(pattern))
         # A name with [brackets] is a name first, a pattern only if no such file exists.
         # 带方括号的名称先当文件名；没有这个文件，才当通配符。
-        found = [] if Path(pattern).exists() else sorted(glob.glob(pattern))
+        found = (
+            [] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))
+        )
         for path in found or [pattern]:
             with or_fail(f"cannot read 无法读取 {path}"):
                 table = read_file(path)
@@ -1021,6 +1015,7 @@ def read_parquet(path):
 READERS = {
     ".csv": read_csv,
     ".tsv": read_csv,
+    ".txt": read_csv,
     ".xlsx": read_workbook,
     ".json": read_json,
     ".jsonl": read_json,
@@ -1141,13 +1136,18 @@ def unify_spellings(labels):
     spellings = {}
     names = {}
     for label in labels.value_counts().index:
-        name = " ".join(re.sub(NO_WIDTH, "", label).split()).strip("\u200c\u200d")
-        # 1.0 is how Excel and pandas write 1. Excel 和 pandas 会把 1 写成 1.0。
-        name = re.sub(r"^([+-]?\d+)\.0+$", r"\1", name)
+        name = clean_name(label)
         if name:
             plain = unicodedata.normalize("NFKC", name)
             names[label] = spellings.setdefault(plain, name)
     return labels.map(names)
+
+
+def clean_name(label):
+    """Return a label without what nobody sees. 去掉标签里看不见的部分"""
+    name = " ".join(re.sub(NO_WIDTH, "", label).split()).strip("\u200c\u200d")
+    # 1.0 is how Excel and pandas write 1. Excel 和 pandas 会把 1 写成 1.0。
+    return re.sub(r"^([+-]?\d+)\.0+$", r"\1", name)
 
 
 def name_classes(labels, in_train, order):
@@ -1197,7 +1197,7 @@ def use_label_names(labels):
         return labels.cat.rename_categories(full_names) if is_short else labels
 
     def plain(name):
-        name = unicodedata.normalize("NFKC", name).strip().casefold()
+        name = unicodedata.normalize("NFKC", clean_name(name)).casefold()
         return full_names.get(name, name).casefold()
 
     known = {plain(name): name for name in names}
@@ -1607,7 +1607,9 @@ def as_found(function):
         except KeyboardInterrupt:
             stopped = FinetuneError(f"stopped 已中断: {RUN_AGAIN}", exit_code=130)
         except PermissionError as error:
-            stopped = FinetuneError(f"{error}: close that file 请关闭占用的文件")
+            stopped = FinetuneError(
+                f"{error}: is it open 被占用了吗, or read-only 或只读?"
+            )
         except torch.OutOfMemoryError:
             stopped = FinetuneError("out of memory 显存不足: lower 请调小 BATCH_SIZE")
         except Exception as error:
@@ -1872,6 +1874,7 @@ def constants(schema):
 # What a library's words mean for the user. No advice is better than a wrong one.
 # 库的原始报错对用户意味着什么。没有把握时，不给建议。
 ADVICE = {
+    "No space left|File too large|quota exceeded": "make room 请腾出空间",
     "DATA_FILES": "it must be 必须是 a file, a list of files, or "
     '{"train": …, "validation": …, "test": …}',
     "codec can't decode|decode byte": "save it as UTF-8 (Excel: CSV UTF-8, or .xlsx) "

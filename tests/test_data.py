@@ -262,6 +262,7 @@ def test_half_an_emoji_in_json(pf, written, read):
         (("Pos", "Neg"), ["POSITIVE", "NEGATIVE"], ("POSITIVE", "NEGATIVE")),
         (("neg", "pos"), ["positive", "negative"], ("negative", "positive")),
         (("spam", "ham"), ["spam\u00a0", "ＨＡＭ"], ("spam\u00a0", "ＨＡＭ")),
+        (("so  so", "bad"), ["so  so", "b\u200bad"], ("so  so", "b\u200bad")),
         # Other names are new names, in the order of the classes.
         (("0", "1"), ["bad", "good"], ("bad", "good")),
         (("neg", "pos"), ["差评", "好评"], ("差评", "好评")),

@@ -317,7 +317,7 @@ def test_a_file_by_its_address(pf, site, name):
 
 # ---- Several files ----
 @pytest.mark.parametrize(
-    "files", [["data/a.csv", "data/b.jsonl"], "data/*", ["data/*"]]
+    "files", [["data/a.csv", "data/b.jsonl"], "data/*", ["data/*"], "**/[ab].*"]
 )
 def test_several_files_are_one_split(pf, files):
     Path("data").mkdir()
@@ -441,7 +441,7 @@ def test_a_folder_of_three_parts(pf, capsys, names, page):
         ("tickets.xlsx", write_workbook),
         ("tickets.csv", write_semicolon),
         ("TICKETS.CSV", write_comma),
-        ("tickets.csv.gz", write_comma),
+        ("tickets.tsv", write_tab),
     ],
 )
 def test_a_folder_of_one_table(pf, name, write):
@@ -465,14 +465,35 @@ def test_a_folder_of_tables_without_the_names_of_parts(pf, capsys):
     assert re.findall(r"\w\.\w+", files) == ["C.CSV", "a.xlsx", "b.csv"]
 
 
-def test_a_table_and_a_test_file(pf):
-    """What is not called train trains, if nothing is."""
+@pytest.mark.parametrize(
+    "other",
+    ["train (1).csv", "train_small.csv", "train_results.json", "eval_results.csv"],
+)
+def test_beside_train_csv_no_other_file_trains(pf, other):
     Path("folder").mkdir()
-    TABLE[:50].to_csv("folder/tickets.csv", index=False)
-    TABLE[50:].to_csv("folder/tickets_test.csv", index=False)
+    write_comma("folder/train.csv")
+    write_comma(f"folder/{other}")
+    assert rows_of(load(pf, "folder")) == sorted(ROWS)
+
+
+@pytest.mark.parametrize("config", ["en", "de"])
+def test_a_page_is_heard_where_names_say_train(pf, config):
+    split_files("folder/train_en.csv", "folder/train_de.csv")
+    lines = ["---", "configs:"]
+    for name in ("en", "de"):
+        lines += [f"- config_name: {name}", f"  data_files: train_{name}.csv"]
+    Path("folder/README.md").write_text("\n".join([*lines, "---", ""]))
+    rows = rows_of(load(pf, "folder", DATASET_CONFIG=config))
+    assert len(rows) == {"en": 40, "de": 10}[config]
+
+
+def test_a_folder_of_text_tables(pf):
+    folder = Path("folder")
+    folder.mkdir()
+    TABLE[:50].to_csv(folder / "train.txt", index=False, sep="\t")
+    TABLE[50:].to_csv(folder / "test.txt", index=False, sep="\t")
     dataset = load(pf, "folder")
     assert sorted(dataset["test"]["text"]) == sorted(TABLE["text"][50:])
-    assert rows_of(dataset) == sorted(ROWS)
 
 
 def test_a_folder_holds_other_things_too(pf):
