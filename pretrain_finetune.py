@@ -893,10 +893,10 @@ def read_files(patterns):
         pattern = os.path.expanduser(str(pattern))
         # A name with [brackets] is a name first, a pattern only if no such file exists.
         # 带方括号的名称先当文件名；没有这个文件，才当通配符。
-        found = (
-            [] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))
-        )
-        for path in found or [pattern]:
+        paths = []
+        if not Path(pattern).exists():
+            paths = sorted(glob.glob(pattern, recursive=True))
+        for path in paths or [pattern]:
             with or_fail(f"cannot read 无法读取 {path}"):
                 table = read_file(path)
                 if table.columns.empty:
@@ -1607,9 +1607,8 @@ def as_found(function):
         except KeyboardInterrupt:
             stopped = FinetuneError(f"stopped 已中断: {RUN_AGAIN}", exit_code=130)
         except PermissionError as error:
-            stopped = FinetuneError(
-                f"{error}: is it open 被占用了吗, or read-only 或只读?"
-            )
+            advice = "close it, or allow writing 请关闭占用的文件，或检查写权限"
+            stopped = FinetuneError(f"{error}: {advice}")
         except torch.OutOfMemoryError:
             stopped = FinetuneError("out of memory 显存不足: lower 请调小 BATCH_SIZE")
         except Exception as error:

@@ -319,9 +319,7 @@ def test_scores_are_shown_though_a_file_cannot_be_written(
         raise PermissionError(13, "Permission denied", "out/test_predictions.csv")
 
     monkeypatch.setattr(pf, "write_predictions", locked)
-    with pytest.raises(
-        pf.FinetuneError, match=r"test_predictions\.csv.*close that file"
-    ):
+    with pytest.raises(pf.FinetuneError, match=r"test_predictions\.csv.*close it"):
         pf.edit(**settings).main()
     assert "Evaluation results" in capsys.readouterr().out
 
