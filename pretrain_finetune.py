@@ -863,21 +863,20 @@ def find_files(name):
     files = {}
     tables = []
     for path in sorted(folder.iterdir()):
-        name = path.name.lower()
-        stem = name.split(".")[0]
+        stem = path.name.lower().split(".")[0]
         split = OTHER_NAMES.get(stem, stem)
-        # Excel and macOS leave ~$name and ._name beside a file that is open or copied.
-        # 打开或拷贝文件时，Excel 和 macOS 会在旁边留下 ~$ 和 ._ 开头的文件。
         if split in SPLITS and find_reader(path):
             files.setdefault(split, []).append(str(path))
-        elif re.search(r"^[^.~].*\.(csv|tsv|xlsx)$", name):
+        # Excel and macOS leave ~$name and ._name beside a file that is open or copied.
+        # 打开或拷贝文件时，Excel 和 macOS 会在旁边留下 ~$ 和 ._ 开头的文件。
+        elif re.search(r"^[^.~].*\.(csv|tsv|xlsx)$", path.name.lower()):
             tables.append(str(path))
     # Names such as my_test.csv, or the page of a data set, tell which file is which:
     # that is for load_dataset. Otherwise all tables train.
     # my_test.csv 这样的名称，或数据集的 README，写明了各文件的用途，由 load_dataset 处理；否则所有表格
     # 都当训练集。
-    names = " ".join(Path(table).name for table in tables).lower()
-    named = re.search(r"(?<![a-z])(train|val|dev|test)", names)
+    words = " ".join(Path(table).stem for table in tables).lower()
+    named = re.search(r"(?<![a-z])(train|val|dev|test)", words)
     if not (files or named or (folder / "README.md").exists()):
         files["train"] = tables
     return files if files.get("train") else {}
