@@ -1009,8 +1009,9 @@ def read_parquet(path):
     return to_table(Dataset(parquet.read_table(path)))
 
 
-# Some readers need a package of their own, such as openpyxl for .xlsx.
-# 有的读取方法另需安装包，例如 .xlsx 需要 openpyxl。
+# Some readers need a package of their own, such as openpyxl for .xlsx. The endings of
+# tables stand in find_files, too.
+# 有的读取方法另需安装包，例如 .xlsx 需要 openpyxl。表格的后缀在 find_files 里也要写上。
 READERS = {
     ".csv": read_csv,
     ".tsv": read_csv,
