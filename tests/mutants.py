@@ -1332,7 +1332,7 @@ MUTANTS = [
         "glob.glob(pattern, recursive=True)",
         "glob.glob(pattern)",
         "Of data/**/*.csv only the files one folder below are read.",
-        "test_files.py::test_several_files_are_one_split",
+        "test_files.py::test_a_pattern_goes_through_folders",
     ),
     Mutant(
         '(device == "cuda" and forks)',
