@@ -55,7 +55,7 @@ LABEL_COLUMN = "label"
 LABEL_NAMES = None
 
 # Rows for each part; None: all. A missing part is cut from train: at most a fifth.
-# 每份取多少样本；None 表示全部。数据里没有的那份从训练集切出：最多五分之一，None 就取五分之一。
+# 每份取多少样本；None 表示全部。数据里没有的那份从训练集切出：最多五分之一（设为 None：正好五分之一）。
 TRAIN_SIZE = 200
 VALIDATION_SIZE = 50
 TEST_SIZE = 50
@@ -123,12 +123,12 @@ def main():
     """Run the whole workflow; return the test scores, name → number. 跑完全流程，返回测试分数"""
     check_constants()
     device_count = pick_device()
-    # As set; offline, stand-ins with their own rate. 下载不到默认的，就换离线备用的，学习率也换。
+    # As set; offline, a stand-in model, its data and rate. 默认的下载失败时，改用离线备用的一套。
     model_name, dataset_name, learning_rate = choose_source()
 
     log.info("----- 1/6 Load the data 加载数据 -----")
     dataset = load_data(dataset_name)
-    # The same settings and data, the same name: to resume. 设置和数据相同，名称就相同，据此续训。
+    # Named by settings and data: a rerun finds its checkpoints. 名称由设置和数据决定，据此续训。
     run_folder = name_run_folder(dataset, learning_rate, device_count)
 
     log.info("----- 2/6 Tokenize 分词 -----")
@@ -282,7 +282,7 @@ def load_model(model_name, tokenizer, label_names):
     """
     transformers.set_seed(SEED)  # new weights start at random 新权重随机初始化
     auto_model = transformers.AutoModelForSequenceClassification
-    # check_loading gives a plainer report. 加载报告改由 check_loading 给出，更易懂。
+    # Instead of the library's report, check_loading's. 不用库的加载报告，由 check_loading 报告。
     silent = silenced("transformers.modeling_utils")
     with or_fail(f"cannot load 无法加载 MODEL_NAME = {model_name!r}"), silent:
         model, loading = auto_model.from_pretrained(
@@ -355,8 +355,8 @@ def train(trainer):
     # 2. loss: how far they are from the labels (cross-entropy) 损失：离标签有多远（交叉熵）
     # 3. backward: for each weight, the gradient of the loss 反向：算损失对各权重的梯度
     # 4. clip: scale all gradients down if their norm exceeds 1 裁剪：梯度总范数超过 1 就缩小
-    # 5. step: AdamW divides a gradient's running mean by its usual size: a weight moves
-    #    by at most about the rate 更新：AdamW 把梯度的滑动平均除以它平时的大小，权重每步变动至多约等于学习率
+    # 5. step: a weight moves by the rate × the gradient's running mean / its usual size
+    #    (AdamW): at most about the rate 更新（AdamW）：变动 = 学习率 × 梯度的滑动平均 / 梯度平时的大小
     # 6. rate: up in the warm-up, then linearly down 调整学习率：先升，后线性降
     # Every EVAL_STEPS steps it validates and saves. 每 EVAL_STEPS 步验证一次、存一个检查点。
     scores = trainer.train(resume_from_checkpoint=checkpoint).metrics
@@ -371,7 +371,7 @@ def compute_metrics(eval_pred):
     """Logits `(rows, classes)` and labels `(rows,)` → the four scores, each in [0, 1].
 
     accuracy   the share of rows that are answered correctly 准确率：答对的比例
-    precision  精确率 TP / (TP + FP): of the rows called positive, the share that are
+    precision  精确率 TP / (TP + FP): of the rows called positive, the share truly so
     recall     召回率 TP / (TP + FN): of the positive rows, the share that were found
     f1         their harmonic mean 调和平均, fairer than accuracy where a class is rare
     TP, FP, FN: true positives, false positives, false negatives. With two classes,
@@ -430,23 +430,23 @@ def predict(texts):
 # ---- The ideas: more out of few rows 技巧：让少量样本发挥更大作用 ----
 # Skip this chapter on a first reading: with the five switched off, all above runs, but
 # a short run learns little. After each name stands its gain: the accuracy with all five
-# (0.840) minus that with this one off (IMDB, 200 rows; MiniLM, a small model, hence the
-# rate 2e-4; mean of three seeds; differences below 0.01 may be chance).
-# 初读可以跳过这一章：五项全关，上面也照常运行，只是短训练学不到多少。名称后面是它的增益：五项全开的
-# 准确率（0.840）减去只关这一项的（IMDB，200 个样本；小模型 MiniLM，所以学习率用 2e-4；三个种子的
-# 平均；0.01 以下的差别可能是偶然）。
+# (0.840) minus that with this one off (IMDB, 200 rows; MiniLM, so small that it needs
+# the rate 2e-4; mean of three seeds; differences below 0.01 may be chance).
+# 初读可以跳过这一章：五项全关，上面也照常运行，只是短训练学不到多少。名称后面是它的增益：五项全开时
+# 的准确率（0.840），减去只关掉这一项时的（IMDB，200 个样本；小模型 MiniLM，所以学习率用 2e-4；三个
+# 种子的平均；0.01 以下的差别可能是偶然）。
 
 # TRUNCATION_SIDE, +0.041: a review gives its verdict at the end, so "left" cuts off the
 # start. (In "How to Fine-Tune BERT for Text Classification?", Sun et al., 2019, the end
-# alone beat the start alone.) News and tickets state the point first: use "right".
-# TRUNCATION_SIDE，+0.041：影评的结论多在结尾，所以截掉开头；Sun 等人 2019 年的实验也是只看结尾胜过
-# 只看开头。新闻、工单开头就说正事，请用 "right"。
+# alone beat the start alone on IMDB.) News, tickets put the point first: use "right".
+# TRUNCATION_SIDE，+0.041：影评的结论多在结尾，所以截掉开头；Sun 等人 2019 年在 IMDB 上的实验也是只看
+# 结尾胜过只看开头。新闻、工单开头就说正事，请用 "right"。
 
 # DROPOUT 0, +0.005 (perhaps chance), in a sixth less time. Dropout zeroes a share of
 # the activations at random, against overfitting. A short run has no time to overfit,
 # and is faster without it; a long run is better with it.
 # DROPOUT 0，+0.005（可能是偶然），用时少六分之一。Dropout 随机置零一部分激活值，防止过拟合。短训练
-# 来不及过拟合，关掉它更快；长训练用它更好。
+# 来不及过拟合，关掉更快；长训练保留 dropout 更好。
 
 
 # GROUP_BY_LENGTH, +0.011, in a sixth less time. Problem: a batch is as long as its
@@ -454,8 +454,8 @@ def predict(texts):
 # pushes all answers towards positive. Idea: sort the rows by length, then interleave
 # the classes evenly: a batch of eight has the four shortest positive and the four
 # shortest negative texts, the next one the next four of each. The batches are shuffled
-# once. So switch it off for several epochs, which would repeat them, or if one class
-# has much longer texts, which would mix lengths.
+# once. So switch it off for several epochs, which would repeat them. Switch it off,
+# too, if one class has much longer texts: a batch would mix short and long ones.
 # GROUP_BY_LENGTH，+0.011，用时少六分之一。问题：同一批都要填充到最长的那条，填充部分白算；一批里正
 # 面的居多，就会把所有答案往正面推。做法：按长度排序，再让各类均匀穿插：最短的一批（八条），由正面里
 # 最短的四条和负面里最短的四条组成，往后类推；批的顺序打乱一次。多轮训练应关闭，免得每轮都是同样的
@@ -478,12 +478,12 @@ def group_by_length(rows, batch_size):
 # it passes on). The dot product of its query with each key is a score, softmax turns
 # the scores into weights, and the values, averaged with them, are added to the token. A
 # query of zero weighs all alike: uniform attention. The body is a stack of such layers.
-# In the top one, the weights that make the queries start at zero, and learn from there
-# (their gradient comes from the keys, which are not zero). What they knew is lost:
-# where to look in order to guess a masked word, which matters little here. A hidden
-# layer of the head starts as a pass-through (identity; a bias of 0.5 keeps most values
-# above 0, as ReLU cuts the rest). The output layer starts at zero, with no random
-# preferences to unlearn: it learns from the first gradient, but hands none down through
+# In the top one, the parameters that compute the queries start at zero, and learn from
+# there (their gradient comes from the keys, which are not zero). What they knew is
+# lost: where to look in order to guess a masked word, which matters little here. A
+# hidden layer of the head starts as a pass-through (identity; a bias of 0.5 keeps most
+# values above 0, as ReLU cuts the rest). The output layer starts at zero, free of
+# random preferences: it learns from the first gradient, but hands none down through
 # weights of zero, so the body follows one step later. Switch it off with ample data.
 # MEAN_POOLING，+0.018。问题：预训练很少要求 [CLS] 概括全文，训练几步也学不会；全部 token 取平均，信
 # 息更多。做法：注意力里，每个 token 有 query（要找什么）、key（能给什么）、value（传出什么）三个向
@@ -491,8 +491,8 @@ def group_by_length(rows, batch_size):
 # 向量上。query 为零，权重就都相等，加权平均就成了平均（均匀注意力）。主干由多个这样的层叠成，把最后
 # 一层里算出 query 的线性层置零，从零学起（它的梯度来自 key，而 key 不为零）。代价是丢掉它在预训练中
 # 学到的东西：猜被遮住的词时该看哪里，这里关系不大。分类头的隐藏层从“直通”开始（单位矩阵，偏置 0.5
-# 使大多数值不会被 ReLU 截成 0）。输出层从零开始，省得先纠正随机的偏向：它自己有梯度；但梯度往前传要
-# 乘上它的权重，权重为零就传不过去，所以主干晚一步开始学。数据充足（样本上万）时关闭。
+# 使大多数值不会被 ReLU 截成 0）。输出层的权重从零开始，省得先纠正随机的偏向。它第一步就有梯度；但梯
+# 度反向传给主干时要乘上它的权重，权重为零就传不过去，所以主干晚一步开始学。样本上万时关闭。
 def start_with_averages(model, new_weights):
     """Let [CLS] start with the average of all tokens. 让 [CLS] 一开始就混入全部 token 的平均"""
     query = find_top_query(model)
@@ -512,11 +512,11 @@ def start_with_averages(model, new_weights):
 
 
 # FIT_HEAD, +0.080. Problem: the body has learned what to tell apart, but a few small
-# steps leave the output layer far from its own best. Idea: once all layers below are
-# fixed, the best linear layer is computed at once from their output, the features. Its
-# targets are 1 for a row's own class, 0 for others. Why least squares, not logistic
-# regression? With a penalty on large weights both have one best answer, but least
-# squares has a formula for it, and one for the error on each row if left out, by which
+# steps leave the output layer far from its own best. Idea: with all layers below fixed,
+# the best linear layer is computed at once from their output, the features. Its targets
+# are 1 for a row's own class, 0 for others. Why least squares, not logistic regression?
+# With a penalty on large weights both have one best answer, but least squares has a
+# formula for it, and another for the error on each row had it been left out, by which
 # RidgeCV chooses the penalty. Step 3 below gives probabilities. Long runs need it less.
 # FIT_HEAD，+0.080。问题：主干已学会如何区分，输出层自己却只走了几小步，离最优还很远。做法：前面各层
 # 固定之后，最优的线性层不必一步步训练，可以由前面各层的输出（特征）直接算出。为什么把标签写成 0 和
@@ -543,10 +543,10 @@ def fit_head(trainer):
     with_bias = output_layer.bias is not None
     ridge = linear_model.RidgeCV(np.logspace(-3, 5, 33), fit_intercept=with_bias)
     ridge.fit(features[:count], targets[:count], weights[:count])
-    # 3. Confidence: softmax of scale × outputs (of 0 and 1 alone, it is 0.27 and 0.73).
-    # The scale has the least cross-entropy on validation rows, new to the body.
-    # 3. 置信度：输出多在 0 和 1 附近，直接做 softmax 太平均，所以先乘一个倍数。倍数取让验证样本
-    # 交叉熵最小的，主干没用它们训练过。
+    # 3. Confidence: softmax of scale × outputs (perfect ones, 0 and 1, give only 0.27
+    # and 0.73). It has the least cross-entropy on validation rows: no training on them.
+    # 3. 置信度：输出多在 0 和 1 附近，直接做 softmax 太平均，所以先乘一个倍数。倍数取使验证样本
+    # 交叉熵最小的那个：主干没有在它们上面训练过。
     scale = confidence_scale(ridge.predict(features[count:]), labels[count:])
     # 4. Once more with the validation rows, too: more rows, the same penalty and scale.
     # Nothing more is chosen on them, and the test rows stay unseen.
