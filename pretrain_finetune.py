@@ -516,7 +516,7 @@ def start_with_averages(model, new_weights):
 # the best linear layer is computed at once from their output, the features. Its targets
 # are 1 for a row's own class, 0 for others. Why least squares, not logistic regression?
 # With a penalty on large weights both have one best answer, but least squares has a
-# formula for it, and another for the error on each row had it been left out, by which
+# formula for it, and another for the error on each row left out in turn, by which
 # RidgeCV chooses the penalty. Step 3 below gives probabilities. Long runs need it less.
 # FIT_HEAD，+0.080。问题：主干已学会如何区分，输出层自己却只走了几小步，离最优还很远。做法：前面各层
 # 固定之后，最优的线性层不必一步步训练，可以由前面各层的输出（特征）直接算出。为什么把标签写成 0 和
