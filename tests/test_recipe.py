@@ -848,6 +848,18 @@ def test_the_last_screen_of_three_classes(answered):
     check_predictions(THREE, ["film 6", "film 3", *right])
 
 
+def test_a_class_may_be_called_accuracy(answered):
+    """scikit-learn's own report writes another figure under this name."""
+    names = {"dull": "accuracy", "fair": "price", "good": "macro avg"}
+    test = {}
+    for text, (label, answer, confidence) in THREE.items():
+        test[text] = (names[label], names[answer], confidence)
+    screen, _ = answered(test)
+    table = [line.split("INFO | ")[-1].split() for line in screen.splitlines()]
+    assert ["accuracy", "1.00", "0.75", "0.86", "4"] in table
+    assert ["macro", "avg", "1.00", "0.67", "0.80", "3"] in table
+
+
 def test_of_many_classes_the_ten_worst_are_shown(answered):
     """25 classes of four rows: in class k of the first twelve, some are missed."""
     test = {}
