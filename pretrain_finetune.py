@@ -123,7 +123,7 @@ def main():
     """Run the whole workflow; return the test scores, name → number. 跑完全流程，返回测试分数"""
     check_constants()
     device_count = pick_device()
-    # As set; offline, a stand-in model, its data and rate. 默认的下载失败时，改用离线备用的一套。
+    # As set; offline, stand-ins for model, data and rate. 默认的下载失败时，改用离线备用的一套。
     model_name, dataset_name, learning_rate = choose_source()
 
     log.info("----- 1/6 Load the data 加载数据 -----")
@@ -282,7 +282,7 @@ def load_model(model_name, tokenizer, label_names):
     """
     transformers.set_seed(SEED)  # new weights start at random 新权重随机初始化
     auto_model = transformers.AutoModelForSequenceClassification
-    # Instead of the library's report, check_loading's. 不用库的加载报告，由 check_loading 报告。
+    # check_loading reports in place of the library. 不用库的加载报告，由 check_loading 报告。
     silent = silenced("transformers.modeling_utils")
     with or_fail(f"cannot load 无法加载 MODEL_NAME = {model_name!r}"), silent:
         model, loading = auto_model.from_pretrained(
@@ -438,7 +438,7 @@ def predict(texts):
 
 # TRUNCATION_SIDE, +0.041: a review gives its verdict at the end, so "left" cuts off the
 # start. (In "How to Fine-Tune BERT for Text Classification?", Sun et al., 2019, the end
-# alone beat the start alone on IMDB.) News, tickets put the point first: use "right".
+# alone beat the start alone on IMDB.) News and tickets put it first: use "right".
 # TRUNCATION_SIDE，+0.041：影评的结论多在结尾，所以截掉开头；Sun 等人 2019 年在 IMDB 上的实验也是只看
 # 结尾胜过只看开头。新闻、工单开头就说正事，请用 "right"。
 
@@ -544,7 +544,7 @@ def fit_head(trainer):
     ridge = linear_model.RidgeCV(np.logspace(-3, 5, 33), fit_intercept=with_bias)
     ridge.fit(features[:count], targets[:count], weights[:count])
     # 3. Confidence: softmax of scale × outputs (perfect ones, 0 and 1, give only 0.27
-    # and 0.73). It has the least cross-entropy on validation rows: no training on them.
+    # and 0.73). The scale has least cross-entropy on validation rows, not trained on.
     # 3. 置信度：输出多在 0 和 1 附近，直接做 softmax 太平均，所以先乘一个倍数。倍数取使验证样本
     # 交叉熵最小的那个：主干没有在它们上面训练过。
     scale = confidence_scale(ridge.predict(features[count:]), labels[count:])
@@ -876,7 +876,9 @@ def find_files(name):
     # my_test.csv 这样的名称，或数据集的 README，写明了各文件的用途，由 load_dataset 处理；否则所有表格
     # 都当训练集。
     words = " ".join(Path(table).stem for table in tables).lower()
-    named = re.search(r"(?<![a-z])(train|val|dev|test)", words)
+    named = re.search(
+        r"(?<![a-z])(train|validation|valid|val|dev|test)(?![a-z])", words
+    )
     if not (files or named or (folder / "README.md").exists()):
         files["train"] = tables
     return files if files.get("train") else {}
@@ -1195,6 +1197,8 @@ def use_label_names(labels):
     if LABEL_NAMES is None:
         is_short = sorted(names) == ["neg", "pos"]
         return labels.cat.rename_categories(full_names) if is_short else labels
+    if sorted(names) == sorted(LABEL_NAMES):
+        return labels.cat.reorder_categories(LABEL_NAMES)
 
     def plain(name):
         name = unicodedata.normalize("NFKC", clean_name(name)).casefold()
@@ -1434,11 +1438,11 @@ def set_layer(layer, weight, bias):
 
 
 def set_dropout(model):
-    """Set the model's dropout to DROPOUT, wherever the model keeps it.
+    """Set the dropout that the model's layers keep to DROPOUT.
 
     torch's own layer calls it p; BART and others keep it as a plain number, such as
     attention_dropout.
-    把模型的 dropout 设为 DROPOUT。torch 的 Dropout 层叫它 p；BART 等模型存成一个数，例如
+    把模型各层里的 dropout 设为 DROPOUT。torch 的 Dropout 层叫它 p；BART 等模型存成一个数，例如
     attention_dropout。
     """
     for module in model.modules():
@@ -1870,10 +1874,13 @@ def constants(schema):
     return {name: globals()[name] for name in schema.__annotations__}
 
 
+# How libraries word a full disk. 磁盘已满时，各个库的说法。
+DISK_FULL = "No space left|File too large|failed writing file|quota exceeded"
+
 # What a library's words mean for the user. No advice is better than a wrong one.
 # 库的原始报错对用户意味着什么。没有把握时，不给建议。
 ADVICE = {
-    "No space left|File too large|quota exceeded": "make room 请腾出空间",
+    DISK_FULL: "make room 请腾出空间",
     "DATA_FILES": "it must be 必须是 a file, a list of files, or "
     '{"train": …, "validation": …, "test": …}',
     "codec can't decode|decode byte": "save it as UTF-8 (Excel: CSV UTF-8, or .xlsx) "
@@ -1981,8 +1988,7 @@ def check_output_folder():
 
 def disk_is_full(error):
     """Whether a full disk is behind `error`, however a library words it. 是否磁盘已满"""
-    words = "No space left|File too large|failed writing file|quota exceeded"
-    return re.search(words, f"{error} {error.__context__}") is not None
+    return re.search(DISK_FULL, f"{error} {error.__context__}") is not None
 
 
 @contextmanager

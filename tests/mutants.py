@@ -1335,6 +1335,25 @@ MUTANTS = [
         "test_files.py::test_a_pattern_goes_through_folders",
     ),
     Mutant(
+        "    if sorted(names) == sorted(LABEL_NAMES):\n"
+        "        return labels.cat.reorder_categories(LABEL_NAMES)\n",
+        "",
+        "The data's own names are refused where two differ in case only.",
+        "test_data.py::test_label_names_are_an_order_or_new_names",
+    ),
+    Mutant(
+        '    DISK_FULL: "make room',
+        '    "no such words": "make room',
+        "A disk that fills up while a model is fetched is blamed on the model.",
+        "test_errors.py::test_a_full_disk_while_loading_is_one_line_with_advice",
+    ),
+    Mutant(
+        "|dev|test)(?![a-z])",
+        "|dev|test)",
+        "A folder with devices.csv is read by another reader.",
+        "test_files.py::test_a_folder_of_one_table",
+    ),
+    Mutant(
         '(device == "cuda" and forks)',
         '(device == "cuda")',
         "On Windows a GPU waits for imports at every validation.",

@@ -261,6 +261,7 @@ def test_half_an_emoji_in_json(pf, written, read):
         (("pos", "neg"), ["POS", "NEG"], ("POS", "NEG")),
         (("Pos", "Neg"), ["POSITIVE", "NEGATIVE"], ("POSITIVE", "NEGATIVE")),
         (("neg", "pos"), ["positive", "negative"], ("negative", "positive")),
+        (("Spam", "spam", "x"), ["x", "spam", "Spam"], ("Spam", "spam", "x")),
         (("spam", "ham"), ["spam\u00a0", "ＨＡＭ"], ("spam\u00a0", "ＨＡＭ")),
         (("so  so", "bad"), ["so  so", "b\u200bad"], ("so  so", "b\u200bad")),
         # Other names are new names, in the order of the classes.

@@ -275,6 +275,16 @@ def test_the_cause_behind_a_librarys_error_is_said(error, pf, monkeypatch):
     assert "something went wrong a reason" in line
 
 
+def test_a_full_disk_while_loading_is_one_line_with_advice(error, pf, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    tokenizer = pf.transformers.AutoTokenizer
+    monkeypatch.setattr(tokenizer, "from_pretrained", full)
+    line, _ = error()
+    assert "make room 请腾出空间" in line
+
+
 def test_a_misspelt_constant_is_named(pf, settings, monkeypatch):
     monkeypatch.setattr(pf, "TRAIN_SIZ", 5, raising=False)
     with pytest.raises(pf.FinetuneError, match="del pf.TRAIN_SIZ$") as error:

@@ -449,6 +449,7 @@ def test_a_folder_of_three_parts(pf, capsys, names, page):
         ("tickets.xlsx", write_workbook),
         ("tickets.csv", write_semicolon),
         ("TICKETS.CSV", write_comma),
+        ("devices, latest values.csv", write_semicolon),
         ("tickets.tsv", write_tab),
     ],
 )
